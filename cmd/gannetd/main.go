@@ -1,0 +1,128 @@
+// Command gannetd is the gannet server: flags, configuration, wiring and signals. Package server does the work.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"gannet/server"
+	"gannet/server/auth"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	f, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gannetd:", err)
+		os.Exit(1)
+	}
+}
+
+// parse reads flags, environment and configuration file, in this order of precedence.
+func parse(args []string) (*flags, error) {
+	f := &flags{}
+	p, err := kong.New(f, kong.Name("gannetd"), kong.Description(description),
+		kong.Vars{"version": version}, kong.DefaultEnvars("GANNET"),
+		kong.Configuration(loadTOML), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	if err != nil {
+		return nil, err
+	}
+	if _, err = p.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w (gannetd --help explains the flags)", err)
+	}
+	return f, nil
+}
+
+func run(f *flags) error {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
+		return fmt.Errorf("log-level: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	o, err := f.options(log)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(o)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	go announce(ctx, s, f)
+	go endOnSecondSignal(ctx)
+	if jwt, ok := o.Auth.(*auth.JWT); ok {
+		go reloadOnHangup(ctx, jwt, log)
+	}
+	err = s.Run(ctx)
+	if errors.Is(err, server.ErrEngine) {
+		log.Error("crash", "error", err)
+	}
+	return err
+}
+
+// announce prints where the server is as soon as clients can connect: one line with the addresses, for programs,
+// and how to talk to it when a person looks.
+func announce(ctx context.Context, s *server.Server, f *flags) {
+	select {
+	case <-s.Ready():
+	case <-ctx.Done():
+		return
+	}
+	admin := s.AdminAddr()
+	if admin == "" {
+		admin = "off"
+	}
+	fmt.Printf("gannetd %s ready listen=%s admin=%s auth=%s\n", version, s.Addr(), admin, f.Auth)
+	if st, err := os.Stdout.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 || f.Hints {
+		fmt.Printf(hints, s.Addr(), s.Addr())
+	}
+}
+
+const hints = `
+Talk to it from two other terminals:
+  bin/gannet chat --addr %s --user alice --to bob
+  bin/gannet chat --addr %s --user bob --to alice
+Ctrl-C stops the server; a second Ctrl-C stops it at once.
+`
+
+// endOnSecondSignal ends the process at once when a signal comes during the drain.
+func endOnSecondSignal(ctx context.Context) {
+	<-ctx.Done()
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGTERM, os.Interrupt)
+	<-again
+	fmt.Fprintln(os.Stderr, "gannetd: second signal, ending at once")
+	os.Exit(1)
+}
+
+// reloadOnHangup reads the keys anew on SIGHUP.
+func reloadOnHangup(ctx context.Context, jwt *auth.JWT, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			if err := jwt.Reload(); err != nil {
+				log.Error("keys were not reloaded, the old ones stay in use", "error", err)
+			} else {
+				log.Info("keys reloaded", "keys", jwt.Keys())
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"gannet/codec"
+	"gannet/shard"
+)
+
+// limitedLog writes at most one line a second about what clients do wrong, and says how many it left out.
+type limitedLog struct {
+	*slog.Logger
+	mu      sync.Mutex
+	last    time.Time
+	skipped int
+}
+
+func (l *limitedLog) refused(code codec.Code, reason string, remote net.Addr) {
+	l.mu.Lock()
+	now := time.Now()
+	if now.Sub(l.last) < time.Second {
+		l.skipped++
+		l.mu.Unlock()
+		return
+	}
+	skipped := l.skipped
+	l.last, l.skipped = now, 0
+	l.mu.Unlock()
+	l.Info("connection ended", "code", code.String(), "reason", reason, "remote", addrString(remote), "more_since_last", skipped)
+}
+
+func addrString(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
+}
+
+// Refused is shard.Host's.
+func (s *Server) Refused(c shard.Conn, code codec.Code, reason string) {
+	s.log.refused(code, reason, c.RemoteAddr())
+}
+
+// gnetLog passes gnet's own lines on.
+type gnetLog struct{ *slog.Logger }
+
+func (l gnetLog) Debugf(string, ...any)          {}
+func (l gnetLog) Infof(string, ...any)           {}
+func (l gnetLog) Warnf(format string, a ...any)  { l.Warn(fmt.Sprintf(format, a...), "from", "gnet") }
+func (l gnetLog) Errorf(format string, a ...any) { l.Error(fmt.Sprintf(format, a...), "from", "gnet") }
+func (l gnetLog) Fatalf(format string, a ...any) { l.Error(fmt.Sprintf(format, a...), "from", "gnet") }

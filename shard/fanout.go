@@ -1,0 +1,283 @@
+package shard
+
+import (
+	"slices"
+
+	"gannet/codec"
+)
+
+// batch is messages for one room, joined into the bytes that all members share.
+type batch struct {
+	first []byte // while there is only one
+	buf   []byte // from the second on, all of them
+	ends  []int  // where each ends in buf
+	n     int
+	born  int64 // when the oldest was received
+}
+
+func (b *batch) add(frame []byte, born int64) {
+	switch b.n {
+	case 0:
+		b.first, b.born = frame, born
+	case 1:
+		b.buf = append(b.buf[:0], b.first...)
+		b.ends = append(b.ends[:0], len(b.buf))
+		b.first = nil
+		fallthrough
+	default:
+		b.buf = append(b.buf, frame...)
+		b.ends = append(b.ends, len(b.buf))
+	}
+	b.n++
+}
+
+func (b *batch) bytes() int { return len(b.data()) }
+
+func (b *batch) data() []byte {
+	switch b.n {
+	case 0:
+		return nil
+	case 1:
+		return b.first
+	}
+	return b.buf
+}
+
+// reset empties the batch; its buffers are used again unless they are large.
+func (b *batch) reset() {
+	buf, ends := b.buf[:0], b.ends[:0]
+	if cap(buf) > keepBuf {
+		buf, ends = nil, nil
+	}
+	*b = batch{buf: buf, ends: ends}
+}
+
+// chosen returns the messages that a filter lets through, joined, and their number.
+func (b *batch) chosen(tags []string) (data []byte, n int) {
+	if b.n == 1 {
+		if matches(b.first, tags) {
+			return b.first, 1
+		}
+		return nil, 0
+	}
+	from := 0
+	for _, end := range b.ends {
+		if matches(b.buf[from:end], tags) {
+			data = append(data, b.buf[from:end]...)
+			n++
+		}
+		from = end
+	}
+	return data, n
+}
+
+// matches says whether a frame carries one of the tags. STATE passes every filter.
+func matches(frame []byte, tags []string) bool {
+	f, _, _ := codec.ConsumeFrame(frame, codec.MaxBody)
+	if f.Type == codec.TypeState {
+		return true
+	}
+	for tag, v := range f.Ext.All() {
+		if tag == codec.TagRoute {
+			if _, ok := slices.BinarySearch(tags, string(v)); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// smallRoom is the number of members up to which a run goes through the out buffers, where it is joined with
+// what else a connection gets; above it, it is written in slices.
+const smallRoom = 64
+
+// enqueue adds a frame to what waits for a topic's members here. What waits is joined into the next run.
+func (sh *Shard) enqueue(t *topic, frame []byte, born int64) {
+	r := t.rooms[sh.index]
+	if r == 0 {
+		t.queued.Add(-int64(len(frame))) // the last member left meanwhile
+		return
+	}
+	rm := &sh.rooms[r-1]
+	rm.pending.add(frame, born)
+	if !rm.queued {
+		rm.queued = true
+		sh.ready = append(sh.ready, r-1)
+		sh.schedule()
+	}
+}
+
+// startRuns begins a run for each room that something waits for and that has none under way.
+func (sh *Shard) startRuns() {
+	for i := 0; i < len(sh.ready); i++ { // sessions that end in a write may add to it
+		r := sh.ready[i]
+		rm := &sh.rooms[r]
+		small := rm.members <= smallRoom
+		if rm.all {
+			small = sh.sessions.n <= smallRoom
+		}
+		sh.startRun(rm)
+		if small {
+			sh.runSmall(rm)
+			if sh.endRun(r) {
+				sh.ready = append(sh.ready, r)
+			}
+		} else {
+			sh.active = append(sh.active, r)
+		}
+	}
+	sh.ready = sh.ready[:0]
+}
+
+// startRun makes what waits the run.
+func (sh *Shard) startRun(rm *room) {
+	rm.pending, rm.running = rm.running, rm.pending
+	rm.topic.queued.Add(-int64(rm.running.bytes()))
+	rm.at = 0
+	for i := range rm.groups {
+		g := &rm.groups[i]
+		if g.todo = len(g.members); rm.all {
+			g.todo = int(sh.sessions.n)
+		}
+		if g.tags == nil {
+			g.data, g.n = rm.running.data(), rm.running.n
+		} else {
+			g.data, g.n = rm.running.chosen(g.tags)
+		}
+		if g.n == 0 {
+			g.todo = 0
+		}
+	}
+	sh.stats.Runs++
+}
+
+// endRun forgets the run. It says whether the room has more to do; otherwise the room is out of the queue.
+func (sh *Shard) endRun(r uint32) (more bool) {
+	rm := &sh.rooms[r]
+	for i := range rm.groups {
+		rm.groups[i].data = nil
+		rm.groups[i].todo = 0
+	}
+	rm.running.reset()
+	if rm.members == 0 && !rm.all {
+		sh.closeRoom(r)
+		return false
+	}
+	if rm.pending.n > 0 {
+		return true
+	}
+	rm.queued = false
+	return false
+}
+
+// runSmall serves all members through their out buffers.
+func (sh *Shard) runSmall(rm *room) {
+	for i := range rm.groups {
+		g := &rm.groups[i]
+		for g.todo > 0 {
+			g.todo--
+			if s := sh.memberAt(rm, g, g.todo); s != nil {
+				sh.deliverN(s, g.data, g.n, rm.running.born)
+			}
+		}
+	}
+}
+
+// memberAt is the session at a place of a group; nil where the room of all has a gap.
+func (sh *Shard) memberAt(rm *room, g *group, i int) *Session {
+	if rm.all {
+		if s := sh.sessions.at(uint32(i)); s.phase == phaseLive {
+			return s
+		}
+		return nil
+	}
+	return sh.sessions.at(sh.subs.at(g.members[i]).session)
+}
+
+// Slice goes on with the fan-outs under way for at most Config.Slice. The loop calls it after Continue.
+func (sh *Shard) Slice() {
+	sh.begin()
+	sh.continuing = false
+	sh.startRuns()
+	sh.pushAll()
+	sh.flushAll() // so that nothing waits that belongs before what is written now
+	sh.slice()
+	sh.pushAll()
+}
+
+// sliceCheck is how many writes are done between two looks at the clock.
+const sliceCheck = 16
+
+// slice serves the active rooms in turn until the time is used up, then asks to go on after the other sockets.
+func (sh *Shard) slice() {
+	if len(sh.active) == 0 {
+		return
+	}
+	sh.stats.Slices++
+	until := sh.node.clock.Now() + int64(sh.cfg.Slice)
+	for len(sh.active) > 0 {
+		r := sh.active[0]
+		done, now := sh.step(r, until)
+		if done {
+			sh.active = slices.Delete(sh.active, 0, 1)
+			if sh.endRun(r) {
+				sh.startRun(&sh.rooms[r])
+				sh.active = append(sh.active, r)
+			}
+		}
+		if now >= until {
+			// The next slice begins with another room, so that a large one does not hold up the rest.
+			if !done && len(sh.active) > 1 {
+				sh.active = append(slices.Delete(sh.active, 0, 1), r)
+			}
+			break
+		}
+	}
+	if len(sh.active) > 0 {
+		sh.continuing = true
+		sh.loop.Continue()
+	}
+}
+
+// step goes on with one room's run; done when every member was served.
+func (sh *Shard) step(r uint32, until int64) (done bool, now int64) {
+	now = sh.node.clock.Now()
+	served, messages := 0, 0
+	for sh.rooms[r].at < len(sh.rooms[r].groups) {
+		rm := &sh.rooms[r]
+		g := &rm.groups[rm.at]
+		if g.todo == 0 {
+			rm.at++
+			continue
+		}
+		g.todo--
+		s := sh.memberAt(rm, g, g.todo)
+		if s == nil {
+			continue
+		}
+		messages += sh.serve(s, g.data, g.n)
+		if served++; served%sliceCheck == 0 {
+			if now = sh.node.clock.Now(); now >= until {
+				break
+			}
+		}
+	}
+	rm := &sh.rooms[r]
+	if messages > 0 {
+		sh.stats.Deliveries += uint64(messages)
+		sh.stats.latency(now-rm.running.born, messages)
+	}
+	return rm.at >= len(rm.groups), now
+}
+
+// serve writes a run to one member; the result is how many messages it got. The session, even the room's
+// membership, may have changed when it returns.
+func (sh *Shard) serve(s *Session, data []byte, n int) int {
+	c := sh.conn(s)
+	if s.flags&flagBacklog != 0 && c.OutboundBuffered()+len(data) > sh.liveLimit() {
+		sh.stats.drop(DropSlowReader, n)
+		return 0
+	}
+	sh.writeTo(s, c, data)
+	return n
+}
