@@ -11,6 +11,8 @@
 // Incomplete and malformed are different results. ConsumeFrame returns n == 0 and a nil error while more
 // bytes are needed, and an error only for bytes that no later byte can repair.
 //
+// Fields shows any frame as text, for tools and for tests of other implementations; it is not for hot paths.
+//
 // Syntax lives here; what a peer is allowed to send in which state is decided by the packages that hold the
 // state. The format is described in docs/PROTOCOL.md; docs/vectors.json holds its golden vectors.
 package codec

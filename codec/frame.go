@@ -141,12 +141,13 @@ func (t TLVs) valid() bool {
 // All yields the TLVs in their order.
 func (t TLVs) All() iter.Seq2[Tag, []byte] {
 	return func(yield func(Tag, []byte) bool) {
+		left := t // t itself must not change: it would move to the heap
 		for {
-			tag, value, rest, ok := t.next()
+			tag, value, rest, ok := left.next()
 			if !ok || !yield(tag, value) {
 				return
 			}
-			t = rest
+			left = rest
 		}
 	}
 }

@@ -8,12 +8,17 @@ type list struct {
 	raw []byte
 }
 
-// consume reads `n u16` and n entries; skip steps over one entry.
-func (l *list) consume(r *reader, skip func(*reader)) {
+// consume reads `n u16` and n entries: kind u8 and name str8 where named, then fixed bytes. The shape is
+// given as numbers because a reader handed to a function value would move to the heap.
+func (l *list) consume(r *reader, named bool, fixed int) {
 	l.n = int(r.u16())
 	all := r.b
 	for i := 0; i < l.n && !r.bad; i++ {
-		skip(r)
+		if named {
+			r.u8()
+			r.str8()
+		}
+		r.take(fixed)
 	}
 	if r.bad {
 		*l = list{}
@@ -33,18 +38,6 @@ func (l list) append(dst []byte) []byte {
 // Len is the number of entries.
 func (l list) Len() int { return l.n }
 
-// all yields the entries in their order, read by next.
-func all[E any](l list, next func(*reader) E) iter.Seq[E] {
-	return func(yield func(E) bool) {
-		r := reader{b: l.raw}
-		for range l.n {
-			if !yield(next(&r)) {
-				return
-			}
-		}
-	}
-}
-
 // Position is where a reader of one channel stands: an entry of HELLO.
 type Position struct {
 	Kind  Kind
@@ -60,7 +53,7 @@ func nextPosition(r *reader) Position {
 	return Position{Kind: Kind(r.u8()), Name: r.str8(), Epoch: r.u64(), Seq: r.u64()}
 }
 
-func (l *Positions) consume(r *reader) { l.list.consume(r, func(r *reader) { nextPosition(r) }) }
+func (l *Positions) consume(r *reader) { l.list.consume(r, true, 8+8) }
 
 // Append adds an entry.
 func (l *Positions) Append(p Position) {
@@ -70,7 +63,16 @@ func (l *Positions) Append(p Position) {
 }
 
 // All yields the entries in their order.
-func (l Positions) All() iter.Seq[Position] { return all(l.list, nextPosition) }
+func (l Positions) All() iter.Seq[Position] {
+	return func(yield func(Position) bool) {
+		r := reader{b: l.raw}
+		for range l.n {
+			if !yield(nextPosition(&r)) {
+				return
+			}
+		}
+	}
+}
 
 // State says what became of one of HELLO's positions: an entry of WELCOME.
 type State struct {
@@ -84,7 +86,7 @@ type States struct{ list }
 
 func nextState(r *reader) State { return State{State: r.u8(), Epoch: r.u64(), Head: r.u64()} }
 
-func (l *States) consume(r *reader) { l.list.consume(r, func(r *reader) { nextState(r) }) }
+func (l *States) consume(r *reader) { l.list.consume(r, false, 1+8+8) }
 
 // Append adds an entry.
 func (l *States) Append(s State) {
@@ -93,7 +95,16 @@ func (l *States) Append(s State) {
 }
 
 // All yields the entries in their order.
-func (l States) All() iter.Seq[State] { return all(l.list, nextState) }
+func (l States) All() iter.Seq[State] {
+	return func(yield func(State) bool) {
+		r := reader{b: l.raw}
+		for range l.n {
+			if !yield(nextState(&r)) {
+				return
+			}
+		}
+	}
+}
 
 // Mark is how far a channel was delivered or read: an entry of ACK.
 type Mark struct {
@@ -107,7 +118,7 @@ type Marks struct{ list }
 
 func nextMark(r *reader) Mark { return Mark{Kind: Kind(r.u8()), Name: r.str8(), Seq: r.u64()} }
 
-func (l *Marks) consume(r *reader) { l.list.consume(r, func(r *reader) { nextMark(r) }) }
+func (l *Marks) consume(r *reader) { l.list.consume(r, true, 8) }
 
 // Append adds an entry.
 func (l *Marks) Append(m Mark) {
@@ -116,7 +127,16 @@ func (l *Marks) Append(m Mark) {
 }
 
 // All yields the entries in their order.
-func (l Marks) All() iter.Seq[Mark] { return all(l.list, nextMark) }
+func (l Marks) All() iter.Seq[Mark] {
+	return func(yield func(Mark) bool) {
+		r := reader{b: l.raw}
+		for range l.n {
+			if !yield(nextMark(&r)) {
+				return
+			}
+		}
+	}
+}
 
 // Conversation is one channel of a user with the user's own positions: an entry of LISTED.
 type Conversation struct {
@@ -135,9 +155,7 @@ func nextConversation(r *reader) Conversation {
 	return Conversation{Kind: Kind(r.u8()), Name: r.str8(), Head: r.u64(), Delivered: r.u64(), Read: r.u64(), Time: r.u64()}
 }
 
-func (l *Conversations) consume(r *reader) {
-	l.list.consume(r, func(r *reader) { nextConversation(r) })
-}
+func (l *Conversations) consume(r *reader) { l.list.consume(r, true, 8+8+8+8) }
 
 // Append adds an entry.
 func (l *Conversations) Append(c Conversation) {
@@ -148,4 +166,13 @@ func (l *Conversations) Append(c Conversation) {
 }
 
 // All yields the entries in their order.
-func (l Conversations) All() iter.Seq[Conversation] { return all(l.list, nextConversation) }
+func (l Conversations) All() iter.Seq[Conversation] {
+	return func(yield func(Conversation) bool) {
+		r := reader{b: l.raw}
+		for range l.n {
+			if !yield(nextConversation(&r)) {
+				return
+			}
+		}
+	}
+}

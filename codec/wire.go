@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 var be = binary.BigEndian
@@ -114,12 +115,16 @@ func appendStr8(dst, s []byte) []byte {
 	return append(append(dst, byte(len(s))), s...)
 }
 
-// appendText8 is for text that people read: it is cut to fit, at the start of a character.
+// appendText8 is for text that people read: it is cut to fit, at the start of a character. Bytes that are not
+// UTF-8 have no such place and are cut at 255.
 func appendText8(dst, s []byte) []byte {
 	if len(s) > 0xff {
 		n := 0xff
-		for n > 0 && s[n]&0xc0 == 0x80 {
+		for n > 0xff-utf8.UTFMax+1 && !utf8.RuneStart(s[n]) {
 			n--
+		}
+		if !utf8.RuneStart(s[n]) {
+			n = 0xff
 		}
 		s = s[:n]
 	}

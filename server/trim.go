@@ -8,6 +8,7 @@ import (
 // startTrimmer gives memory back to the system once after a burst: when logins and deliveries have come to rest for
 // a few seconds, the heap still holds what the burst needed. At rest this costs one collection.
 func (s *Server) startTrimmer() (stop func()) {
+	debug.FreeOSMemory() // what parsing flags and starting needed
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -29,7 +30,10 @@ func (s *Server) startTrimmer() (stop func()) {
 				quiet++
 			}
 			last = work
-			if quiet == trimAfter && work-trimmed > trimWork {
+			switch {
+			case quiet == trimAfter-1 && work-trimmed > trimWork:
+				s.node.Trim()
+			case quiet == trimAfter && work-trimmed > trimWork:
 				debug.FreeOSMemory()
 				s.counters.trims.Add(1)
 				trimmed = work

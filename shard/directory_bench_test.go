@@ -15,7 +15,7 @@ import (
 
 var directoryHuge = flag.Bool("directory.huge", false, "measure the directory at 10 million entries as well")
 
-func TestDirectoryAllocations(t *testing.T) {
+func TestNoRaceDirectoryAllocations(t *testing.T) {
 	d := NewDirectory()
 	user := []byte("anna")
 	for i := range 1000 {

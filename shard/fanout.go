@@ -197,12 +197,8 @@ func (sh *Shard) memberAt(rm *room, g *group, i int) *Session {
 // Slice goes on with the fan-outs under way for at most Config.Slice. The loop calls it after Continue.
 func (sh *Shard) Slice() {
 	sh.begin()
-	sh.continuing = false
-	sh.startRuns()
-	sh.pushAll()
-	sh.flushAll() // so that nothing waits that belongs before what is written now
-	sh.slice()
-	sh.pushAll()
+	sh.inTurn, sh.unfinished, sh.continuing = true, true, false
+	sh.finish() // which first writes what waits and belongs before what the slice writes
 }
 
 // sliceCheck is how many writes are done between two looks at the clock.

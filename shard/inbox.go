@@ -1,6 +1,10 @@
 package shard
 
-import "gannet/codec"
+import (
+	"slices"
+
+	"gannet/codec"
+)
 
 // op is what an inbox item asks for.
 type op uint8
@@ -15,6 +19,7 @@ const (
 	opState  // set a STATE value; for its owner shard
 	opStates // the values kept of a topic are wanted by ref; for the owner shard
 	opFrames // frames for ref: kept STATE values, an ERR
+	opTrim   // let go of buffers that a burst left
 )
 
 // item is an entry of an inbox: 64 bytes. What the rare kinds need beyond it is behind cmd.
@@ -131,7 +136,7 @@ func (sh *Shard) pushReserved(it item) {
 // each connection that something is for once and begins fan-outs.
 func (sh *Shard) Drain() {
 	sh.begin()
-	sh.scheduled = false
+	sh.inTurn, sh.scheduled = true, false
 	sh.inbox.Disarm()
 	sh.inbox.Drain(drainMax, sh.take)
 	more := !sh.inbox.Empty()
@@ -141,8 +146,33 @@ func (sh *Shard) Drain() {
 	}
 }
 
+// joinWithin is the time between two turns below which the loop counts as busy, in nanoseconds.
+const joinWithin = 50_000
+
+// settle ends a turn that began with a socket. On a busy loop what it has collected waits for the end of the pass,
+// where it is joined with what the other sockets bring: one write a connection, one push an inbox. When nothing came just before,
+// nothing is likely to come with it, and waiting would only cost a wake-up (two allocations in gnet, and a
+// system call).
+func (sh *Shard) settle() {
+	quiet := sh.now-sh.lastTurn > joinWithin
+	sh.lastTurn = sh.now
+	if quiet && !sh.scheduled {
+		sh.finish()
+		return
+	}
+	sh.inTurn = false
+	if sh.unfinished {
+		sh.schedule()
+	}
+}
+
 // finish sends what the turn has collected.
 func (sh *Shard) finish() {
+	if !sh.unfinished {
+		sh.inTurn = false
+		return
+	}
+	sh.unfinished = false
 	sh.startRuns()
 	sh.pushAll()
 	sh.flushAll()
@@ -150,6 +180,10 @@ func (sh *Shard) finish() {
 		sh.slice()
 	}
 	sh.pushAll() // what sessions that ended in a write left to say
+	sh.inTurn = false
+	if len(sh.outs) > 0 || len(sh.ready) > 0 {
+		sh.schedule()
+	}
 }
 
 func (sh *Shard) takeItems(items []item) {
@@ -186,6 +220,20 @@ func (sh *Shard) takeItem(it *item) {
 	case opFrames:
 		if s := sh.resolve(it.ref); s != nil {
 			sh.reply(s, it.frame)
+		}
+	case opTrim:
+		sh.trim()
+	}
+}
+
+// trim lets go of scratch memory; the next turn makes what it needs.
+func (sh *Shard) trim() {
+	sh.flushAll()
+	sh.outs, sh.block, sh.refs = nil, nil, nil
+	sh.ready, sh.closing = slices.Clip(sh.ready), slices.Clip(sh.closing)
+	for i := range sh.outboxes {
+		if box := &sh.outboxes[i]; len(box.items) == 0 {
+			box.items = nil
 		}
 	}
 }

@@ -197,6 +197,13 @@ func (n *Node) Kick(user, device, reason string) (asked int, code codec.Code) {
 	return asked, codec.CodeOK
 }
 
+// Trim has the shards let go of buffers that a burst left. A shard whose inbox is full has no rest and is skipped.
+func (n *Node) Trim() {
+	for _, sh := range n.shards {
+		sh.tryPush(item{op: opTrim})
+	}
+}
+
 // Drain stops logins and ends all sessions with BYE DRAINING, spread over the given time.
 func (n *Node) Drain(over time.Duration) {
 	n.draining.Store(true)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestRingAllocations(t *testing.T) {
+func TestNoRaceRingAllocations(t *testing.T) {
 	r := NewRing[*int](64)
 	item := new(int)
 	run := make([]*int, 32)

@@ -26,6 +26,9 @@ type Shard struct {
 	now        int64  // nanoseconds, read at the start of the turn
 	nowTick    uint32 // the same in ticks, never 0
 	nowMilli   uint64 // wall clock
+	lastTurn   int64  // when a socket last brought something, nanoseconds
+	inTurn     bool   // settle or finish will come; schedule need not ask for Drain
+	unfinished bool   // something waits for finish
 	scheduled  bool   // Drain was asked for and has not come yet
 	continuing bool   // Slice was asked for and has not come yet
 
@@ -117,7 +120,8 @@ func (sh *Shard) wake() {
 
 // schedule asks for one Drain at the end of this pass of the loop.
 func (sh *Shard) schedule() {
-	if !sh.scheduled {
+	sh.unfinished = true
+	if !sh.scheduled && !sh.inTurn {
 		sh.scheduled = true
 		sh.loop.Wake()
 	}

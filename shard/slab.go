@@ -1,7 +1,7 @@
 package shard
 
 const (
-	chunkBits = 10
+	chunkBits = 8
 	chunkLen  = 1 << chunkBits
 )
 

@@ -9,6 +9,7 @@ const sweeps = 10
 // values that expire and an ongoing drain, and publishes the counters.
 func (sh *Shard) Tick() {
 	sh.begin()
+	sh.inTurn, sh.unfinished = true, true // also for what is owed to other shards
 	sh.sweep()
 	sh.sweepClosing()
 	sh.sweepBacklog()

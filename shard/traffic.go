@@ -12,6 +12,12 @@ const loginBacklog = 64 << 10
 // Traffic tells that bytes came on the session's connection.
 func (sh *Shard) Traffic(s *Session) {
 	sh.begin()
+	sh.inTurn = true
+	sh.traffic(s)
+	sh.settle()
+}
+
+func (sh *Shard) traffic(s *Session) {
 	c := sh.conn(s)
 	switch s.phase {
 	case phaseClosing:
