@@ -47,7 +47,7 @@ func TestPacerBefore(t *testing.T) {
 		k := rapid.Uint64Range(0, 1<<20).Draw(t, "k")
 		at := p.at(k)
 		if at == math.MaxInt64 {
-			t.Skip("beyond the end of time")
+			return // beyond the end of time
 		}
 		if n := p.before(at + 1); n < k+1 {
 			t.Fatalf("event %d is due at %d, but only %d are due before %d", k, at, n, at+1)

@@ -37,15 +37,16 @@ type admin struct {
 const (
 	adminBody    = 4 << 20 // bytes of a request
 	adminUsers   = 10_000  // users in one look-up
+	adminConns   = 128     // connections open at once
 	adminTimeout = 10 * time.Second
 )
 
 func newAdmin(s *Server) (*admin, error) {
 	ln, err := net.Listen("tcp", s.opts.Admin)
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w; is another server running there?", err)
+		return nil, fmt.Errorf("admin: %w%s", err, bindHint(err))
 	}
-	a := &admin{s: s, ln: ln, addr: ln.Addr().String(), set: metrics.NewSet(), done: make(chan struct{})}
+	a := &admin{s: s, ln: newBoundedListener(ln, adminConns), addr: ln.Addr().String(), set: metrics.NewSet(), done: make(chan struct{})}
 	a.set.RegisterMetricsWriter(s.writeMetrics)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -69,14 +70,13 @@ func newAdmin(s *Server) (*admin, error) {
 	return a, nil
 }
 
-func (a *admin) start() error {
+func (a *admin) start() {
 	go func() {
 		defer close(a.done)
 		if err := a.srv.Serve(a.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			a.s.log.Error("admin HTTP ended", "error", err)
 		}
 	}()
-	return nil
 }
 
 func (a *admin) stop() {

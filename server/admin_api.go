@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"gannet/codec"
@@ -60,6 +61,8 @@ func (a *admin) sessions(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "name 1 to %d users: ?user=alice, or POST {\"users\":[\"alice\"]}", adminUsers)
 		return
 	}
+	slices.Sort(users)
+	users = slices.Compact(users) // a user named often is looked up once
 	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
 	defer cancel()
 	found, err := a.s.Sessions(ctx, users)

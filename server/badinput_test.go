@@ -200,7 +200,6 @@ func TestBadRequestsAreAnswered(t *testing.T) {
 		{"nine tags", codec.Send{Ext: tags(9, 1), Kind: codec.KindTopic, Name: []byte("t")}, codec.CodeInvalid},
 		{"empty tag", codec.Send{Ext: tags(1, 0), Kind: codec.KindTopic, Name: []byte("t")}, codec.CodeInvalid},
 		{"long tag", codec.Send{Ext: tags(1, 65), Kind: codec.KindTopic, Name: []byte("t")}, codec.CodeInvalid},
-		{"longer as MSG than max_frame", codec.Send{Kind: codec.KindTopic, Name: []byte("t"), Payload: make([]byte, codec.DefaultLimit-18)}, codec.CodeTooLarge},
 		{"good", codec.Send{Ext: tags(8, 64), Kind: codec.KindTopic, Name: []byte("t")}, codec.CodeOK},
 	} {
 		s.send.Req = 7

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"io"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -49,16 +51,16 @@ func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
 	}
 	defer h.guard(c, &action)
 	open := s.open.Add(1)
+	lp := s.loopOf(c.EventLoop())
 	switch {
 	case s.node.Draining():
 		s.counters.refusedDraining.Add(1)
-		return s.byeDraining, gnet.Close
+		return nil, lp.refuse(c, s.byeDraining)
 	case open > int64(s.opts.Limits.Connections):
 		s.counters.refusedFull.Add(1)
 		s.log.refused(codec.CodeOverloaded, "too many connections", c.RemoteAddr())
-		return s.byeOverloaded, gnet.Close
+		return nil, lp.refuse(c, s.byeOverloaded)
 	}
-	lp := s.loopOf(c.EventLoop())
 	c.SetContext(lp.sh.Open(c))
 	return nil, gnet.None
 }
@@ -72,12 +74,15 @@ func (h *handler) OnTraffic(c gnet.Conn) (action gnet.Action) {
 	case *pairEnd:
 		_, _ = c.Discard(-1)
 		h.s.loopOf(c.EventLoop()).sh.Slice()
+	case *refusal:
+		_, _ = c.Discard(-1)
 	}
 	return gnet.None
 }
 
-// OnClose tells the shard, unless it closed the connection itself.
-func (h *handler) OnClose(c gnet.Conn, _ error) (action gnet.Action) {
+// OnClose tells the shard, unless it closed the connection itself. A peer that only closed its writing side gets
+// what this pass of the loop has for it: the answers to what it sent last.
+func (h *handler) OnClose(c gnet.Conn, err error) (action gnet.Action) {
 	defer h.guard(c, &action)
 	switch ctx := c.Context().(type) {
 	case *pairEnd:
@@ -85,10 +90,20 @@ func (h *handler) OnClose(c gnet.Conn, _ error) (action gnet.Action) {
 		atomic.StoreInt32(&lp.pair, -1)
 		_ = unix.Close(ctx.ours)
 		return gnet.None
+	case *refusal:
+		ctx.closed = true
+		h.s.refusals.Add(-1)
+		return gnet.None
 	case *shard.Session:
-		h.s.loopOf(c.EventLoop()).sh.Closed(ctx, c)
+		defer h.s.open.Add(-1) // also when the shard panics
+		sh := h.s.loopOf(c.EventLoop()).sh
+		if errors.Is(err, io.EOF) && ctx.Live() {
+			sh.Drain()
+		}
+		sh.Closed(ctx, c)
+	default:
+		h.s.open.Add(-1)
 	}
-	h.s.open.Add(-1)
 	return gnet.None
 }
 

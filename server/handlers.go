@@ -2,6 +2,7 @@ package server
 
 import (
 	"hash/maphash"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -55,22 +56,27 @@ const laneCount = 8
 
 // lanes run the handlers: a user's events always take the same lane, so they stay in order.
 type lanes struct {
-	h       Handlers
-	seed    maphash.Seed
-	queues  [laneCount]chan shard.Event
-	wg      sync.WaitGroup
-	done    chan struct{}
-	dropped atomic.Uint64
+	h        Handlers
+	panicked func(p any, stack []byte)
+	seed     maphash.Seed
+	queues   [laneCount]chan shard.Event
+	wg       sync.WaitGroup
+	done     chan struct{}
+	dropped  atomic.Uint64
 }
 
-func newLanes(h Handlers, queue int) *lanes {
-	l := &lanes{h: h, seed: maphash.MakeSeed(), done: make(chan struct{})}
+func newLanes(h Handlers, queue int, panicked func(p any, stack []byte)) *lanes {
+	l := &lanes{h: h, panicked: panicked, seed: maphash.MakeSeed(), done: make(chan struct{})}
 	for i := range l.queues {
 		l.queues[i] = make(chan shard.Event, max(1, queue/laneCount))
-		l.wg.Add(1)
-		go l.run(l.queues[i])
 	}
 	return l
+}
+
+func (l *lanes) start() {
+	for _, q := range l.queues {
+		l.wg.Go(func() { l.run(q) })
+	}
 }
 
 // Event is shard.Host's.
@@ -85,7 +91,6 @@ func (s *Server) Event(e shard.Event) {
 
 // run calls handlers until stop, then for what still waits.
 func (l *lanes) run(queue chan shard.Event) {
-	defer l.wg.Done()
 	for {
 		select {
 		case e := <-queue:
@@ -103,7 +108,13 @@ func (l *lanes) run(queue chan shard.Event) {
 	}
 }
 
+// call runs a handler. What clients send may make it panic; that costs the event, not the process.
 func (l *lanes) call(e shard.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.panicked(p, debug.Stack())
+		}
+	}()
 	who := Session{ID: e.Session, User: e.User, Device: e.Device, Class: e.Class}
 	switch e.Kind {
 	case shard.EventOnline:

@@ -146,7 +146,7 @@ func heap() int64 {
 // set aside for them: a frame is paid for by its sender, byte by byte.
 func announceMuch(t *testing.T, count int) {
 	n := servertest.Start(t, server.Options{Loops: 2, Limits: server.Limits{
-		MaxFrame: codec.MaxBody, SessionsPerUser: 1024,
+		MaxFrame: codec.MaxBody - 256,
 	}})
 	conns := make([]*net.TCPConn, count)
 	for i := range conns {
@@ -165,7 +165,7 @@ func announceMuch(t *testing.T, count int) {
 	eventually(t, "all logins are published", func() bool { return n.Stats().Sessions == int64(count) })
 	in, before := n.Stats().Opened, heap()
 	for _, c := range conns {
-		if _, err := c.Write(announced(codec.MaxBody, codec.TypeSend)); err != nil {
+		if _, err := c.Write(announced(codec.MaxBody-256, codec.TypeSend)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,7 +206,7 @@ func files(t *testing.T) int {
 
 // Before the login 16 MiB are refused at the header, for everyone.
 func TestAnnouncedBytesAreRefusedBeforeLogin(t *testing.T) {
-	n := servertest.Start(t, server.Options{Loops: 2, Limits: server.Limits{MaxFrame: codec.MaxBody}})
+	n := servertest.Start(t, server.Options{Loops: 2, Limits: server.Limits{MaxFrame: codec.MaxBody - 256}})
 	for range 100 {
 		c := servertest.Dial(t, n.Addr())
 		c.Send(announced(codec.MaxBody, codec.TypeHello))

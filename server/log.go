@@ -14,9 +14,10 @@ import (
 // limitedLog writes at most one line a second about what clients do wrong, and says how many it left out.
 type limitedLog struct {
 	*slog.Logger
-	mu      sync.Mutex
-	last    time.Time
-	skipped int
+	mu        sync.Mutex
+	last      time.Time
+	skipped   int
+	lastPanic time.Time
 }
 
 func (l *limitedLog) refused(code codec.Code, reason string, remote net.Addr) {
@@ -31,6 +32,20 @@ func (l *limitedLog) refused(code codec.Code, reason string, remote net.Addr) {
 	l.last, l.skipped = now, 0
 	l.mu.Unlock()
 	l.Info("connection ended", "code", code.String(), "reason", reason, "remote", addrString(remote), "more_since_last", skipped)
+}
+
+// panicked writes down one panic a second; all of them are counted.
+func (l *limitedLog) panicked(p any, stack []byte) {
+	l.mu.Lock()
+	now := time.Now()
+	write := now.Sub(l.lastPanic) >= time.Second
+	if write {
+		l.lastPanic = now
+	}
+	l.mu.Unlock()
+	if write {
+		l.Error("panic; what it was about was given up, the server goes on", "panic", fmt.Sprint(p), "stack", string(stack))
+	}
 }
 
 func addrString(a net.Addr) string {

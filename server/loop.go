@@ -28,6 +28,8 @@ type loop struct {
 	// pass, before any socket is served; a readable descriptor waits for its turn among them.
 	pair int32 // atomic: our end of the socket pair; -1 until it is enrolled
 
+	refused []*refusal // owned by the loop
+
 	tickPending atomic.Bool
 	tickPosted  atomic.Int64
 	lag         atomic.Int64 // of the last tick, nanoseconds
@@ -105,6 +107,7 @@ func (lp *loop) onTick() {
 		lp.maxLag.Store(lag)
 	}
 	lp.tickPending.Store(false)
+	lp.sweepRefused(lp.srv.clock.Now())
 	lp.sh.Tick()
 }
 

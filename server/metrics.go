@@ -92,8 +92,8 @@ func (s *Server) writeLoops(w io.Writer) {
 
 func (s *Server) writePools(w io.Writer) {
 	if j := s.judge; j != nil {
-		metrics.WriteGaugeUint64(w, `gannet_pool_workers{pool="auth"}`, uint64(j.pool.Cap()))
-		metrics.WriteGaugeUint64(w, `gannet_pool_busy{pool="auth"}`, uint64(j.pool.Running()))
+		metrics.WriteGaugeUint64(w, `gannet_pool_workers{pool="auth"}`, uint64(s.opts.AuthWorkers))
+		metrics.WriteGaugeUint64(w, `gannet_pool_busy{pool="auth"}`, uint64(max(0, j.active.Load())))
 		metrics.WriteGaugeUint64(w, `gannet_pool_waiting{pool="auth"}`, uint64(len(j.queue)))
 		metrics.WriteCounterUint64(w, `gannet_auth_total{result="ok"}`, j.judged.Load())
 		metrics.WriteCounterUint64(w, `gannet_auth_total{result="refused"}`, j.refused.Load())

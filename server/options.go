@@ -40,7 +40,7 @@ type Options struct {
 // Limits bound what clients may take.
 type Limits struct {
 	Connections      int           // open at once: what the limit of open files leaves
-	MaxFrame         int           // bytes of a frame's body after WELCOME: 65536; at most 16 MiB − 1
+	MaxFrame         int           // bytes of a frame's body after WELCOME: 65536; at most 16 MiB − 257
 	Subscriptions    int           // of a session: 1024
 	SessionsPerUser  int           // 128
 	SendsPerSecond   int           // of a session, bursts of two seconds' worth: 0, no limit; at most 32767
@@ -58,8 +58,11 @@ type Limits struct {
 	HandlerQueue     int           // events waiting for a handler lane: 4096
 }
 
-// reservedFiles are descriptors that are not for connections: listeners, pollers, admin clients, the store.
-const reservedFiles = 256
+// Descriptors that are not for connections.
+const (
+	reservedFiles = 256 // admin clients, connections that are being refused, the store
+	loopFiles     = 8   // of each loop: listener, poller, its wake-up, the socket pair
+)
 
 // Validate fills in the defaults and says which field is wrong, and why.
 func (o *Options) Validate() error {
@@ -76,6 +79,20 @@ func (o *Options) Validate() error {
 	if o.Drain < 0 || o.Drain > time.Hour {
 		return fmt.Errorf("drain: %v is not between 0 and 1h", o.Drain)
 	}
+	for _, f := range []struct {
+		name      string
+		v, lo, hi int
+	}{
+		{"auth_workers", o.AuthWorkers, 1, 1024},
+		{"limits.auth_queue", o.AuthQueue, 1, 1 << 20},
+	} {
+		if f.v < f.lo || f.v > f.hi {
+			return fmt.Errorf("%s: %d is not between %d and %d", f.name, f.v, f.lo, f.hi)
+		}
+	}
+	if o.AuthTimeout < time.Millisecond || o.AuthTimeout > time.Minute {
+		return fmt.Errorf("auth_timeout: %v is not between 1ms and 1m", o.AuthTimeout)
+	}
 	if o.openToOthers() && !o.Insecure {
 		return fmt.Errorf("auth: %q can be reached from other machines, and without credentials anyone could log in as "+
 			"anyone; use --auth jwt, listen on 127.0.0.1, or say --insecure", o.Listen)
@@ -88,7 +105,10 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("admin: %q can be reached from other machines: set an admin token of at least 16 bytes", o.Admin)
 		}
 	}
-	return o.Limits.validate()
+	if err := o.Limits.validate(); err != nil {
+		return err
+	}
+	return o.Limits.fitFiles(o.Loops)
 }
 
 // openToOthers says that anyone on another machine could log in as anyone.
@@ -128,7 +148,7 @@ func (l *Limits) validate() error {
 		v, lo, hi int
 	}{
 		{"limits.connections", l.Connections, 0, 1 << 26},
-		{"limits.max_frame", l.MaxFrame, codec.LoginLimit, codec.MaxBody},
+		{"limits.max_frame", l.MaxFrame, codec.LoginLimit, codec.MaxBody - 256}, // a MSG is a little longer than its SEND
 		{"limits.subscriptions", l.Subscriptions, 0, 65535},
 		{"limits.sessions_per_user", l.SessionsPerUser, 0, 1024},
 		{"limits.sends_per_second", l.SendsPerSecond, 0, 32767},
@@ -144,15 +164,27 @@ func (l *Limits) validate() error {
 			return fmt.Errorf("%s: %d is not between %d and %d", f.name, f.v, f.lo, f.hi)
 		}
 	}
+	for _, f := range []struct {
+		name string
+		v    time.Duration // 0: the default
+	}{
+		{"limits.login_timeout", l.LoginTimeout},
+		{"limits.frame_timeout", l.FrameTimeout},
+		{"limits.slow_reader", l.SlowReader},
+	} {
+		if f.v < 0 || f.v > time.Hour {
+			return fmt.Errorf("%s: %v is not between 0 and 1h", f.name, f.v)
+		}
+	}
 	if l.HeartbeatMin < time.Second || l.HeartbeatMax > 18*time.Hour || l.HeartbeatMin > l.HeartbeatMax {
 		return fmt.Errorf("limits.heartbeat_min, limits.heartbeat_max: %v to %v is not a range within 1s to 18h", l.HeartbeatMin, l.HeartbeatMax)
 	}
-	return l.fitFiles()
+	return nil
 }
 
 // fitFiles raises the limit of open files and keeps the number of connections well under it: gnet ends all
 // connections when an accept fails for want of a descriptor.
-func (l *Limits) fitFiles() error {
+func (l *Limits) fitFiles(loops int) error {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return fmt.Errorf("limits.connections: reading the limit of open files: %w", err)
@@ -162,16 +194,17 @@ func (l *Limits) fitFiles() error {
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &r) // the lower limit holds if not
 		_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &r)
 	}
-	room := int(min(r.Cur, 1<<30)) - reservedFiles
+	reserved := reservedFiles + loops*loopFiles
+	room := int(min(r.Cur, 1<<30)) - reserved
 	if room < 1 {
-		return fmt.Errorf("limits.connections: the limit of open files is %d; raise it (ulimit -n) to more than %d", r.Cur, reservedFiles)
+		return fmt.Errorf("limits.connections: the limit of open files is %d; raise it (ulimit -n) to more than %d", r.Cur, reserved)
 	}
 	if l.Connections == 0 {
 		l.Connections = room
 	}
 	if l.Connections > room {
 		return fmt.Errorf("limits.connections: %d does not fit into the limit of %d open files (%d are kept for other uses); raise it with ulimit -n",
-			l.Connections, r.Cur, reservedFiles)
+			l.Connections, r.Cur, reserved)
 	}
 	return nil
 }

@@ -40,7 +40,8 @@ type Server struct {
 
 	loopsMu  sync.Mutex
 	loops    atomic.Pointer[[]*loop] // by shard; replaced, never changed
-	open     atomic.Int64            // connections of clients
+	open     atomic.Int64            // connections of clients, but for those that were refused
+	refusals atomic.Int64            // refused connections that wait for their peer to read why
 	counters counters
 }
 
@@ -59,8 +60,8 @@ type steadyClock struct{ start time.Time }
 func (c steadyClock) Now() int64        { return int64(time.Since(c.start)) }
 func (c steadyClock) UnixMilli() uint64 { return uint64(time.Now().UnixMilli()) }
 
-// New makes a server. Nothing runs and nothing listens until Run, but an address with port 0 is
-// resolved here. The error names the option that is wrong.
+// New makes a server. Nothing runs and no client can connect until Run, but an address with port 0 is resolved here,
+// and the admin port is taken. The error names the option that is wrong.
 func New(o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -78,14 +79,12 @@ func New(o Options) (*Server, error) {
 	s.loops.Store(&[]*loop{})
 	cfg := shardConfig(&o)
 	if o.Auth != nil {
-		if s.judge, err = newJudge(s, o.Auth); err != nil {
-			return nil, err
-		}
+		s.judge = newJudge(s, o.Auth)
 	} else {
 		cfg.OpenRights = auth.Everything
 	}
 	if cfg.Events = o.Handlers.events(); cfg.Events != 0 {
-		s.lanes = newLanes(o.Handlers, o.Limits.HandlerQueue)
+		s.lanes = newLanes(o.Handlers, o.Limits.HandlerQueue, s.panicked)
 	}
 	s.node = shard.NewNode(cfg, s.clock, s)
 	if o.Admin != "off" {
@@ -122,12 +121,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return ErrStarted
 	}
-	defer s.closeParts()
-	if s.admin != nil {
-		if err := s.admin.start(); err != nil {
-			return err
-		}
+	if err := s.startParts(); err != nil {
+		return err
 	}
+	defer s.closeParts()
 	ended := make(chan error, 1)
 	go func() { ended <- s.runEngine() }()
 	select {
@@ -138,7 +135,10 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("server: starting the event loops: %w", err)
 		}
 	case err := <-ended:
-		return crashed(err)
+		if err != nil {
+			return fmt.Errorf("server: starting the event loops: %w", err)
+		}
+		return ErrEngine
 	}
 	s.state.Store(stateReady)
 	close(s.ready)
@@ -198,6 +198,22 @@ func (s *Server) stopEngine() error {
 	cancel()
 	if err := s.engine.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
+	}
+	return nil
+}
+
+// startParts starts what runs beside the event loops.
+func (s *Server) startParts() error {
+	if s.judge != nil {
+		if err := s.judge.start(); err != nil {
+			return err
+		}
+	}
+	if s.lanes != nil {
+		s.lanes.start()
+	}
+	if s.admin != nil {
+		s.admin.start()
 	}
 	return nil
 }
@@ -262,7 +278,7 @@ func (s *Server) Sessions(ctx context.Context, users []string) ([]shard.SessionI
 
 func (s *Server) panicked(p any, stack []byte) {
 	s.counters.panics.Add(1)
-	s.log.Error("panic in a loop; its connection was ended", "panic", fmt.Sprint(p), "stack", string(stack))
+	s.log.panicked(p, stack)
 }
 
 // reservePort resolves port 0: every loop listens on the same port, so it must be known before gnet starts. The
@@ -284,7 +300,7 @@ func reservePort(listen string) (netip.AddrPort, error) {
 	// Without SO_REUSEPORT first: a port that another server has must be an error, not shared with it.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err := unix.Bind(fd, sa); err != nil {
-		return a, fmt.Errorf("listen: %s: %w; is another server running there?", listen, err)
+		return a, fmt.Errorf("listen: %s: %w%s", listen, err, bindHint(err))
 	}
 	bound, err := unix.Getsockname(fd)
 	if err != nil {
@@ -297,6 +313,19 @@ func reservePort(listen string) (netip.AddrPort, error) {
 		a = netip.AddrPortFrom(a.Addr(), uint16(b.Port))
 	}
 	return a, nil
+}
+
+// bindHint says what a person can do about an address that cannot be had.
+func bindHint(err error) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return "; is another server running there?"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return "; this machine does not have that address"
+	case errors.Is(err, unix.EACCES):
+		return "; ports below 1024 need a privilege, take a higher one"
+	}
+	return ""
 }
 
 func as4(a netip.AddrPort) (b [4]byte) {

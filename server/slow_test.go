@@ -230,12 +230,16 @@ func TestResetsDuringBroadcast(t *testing.T) {
 func TestHalfClose(t *testing.T) {
 	n := servertest.Start(t, server.Options{Loops: 2})
 	bob := servertest.Login(t, n.Addr(), "bob", "d")
-	for i := range 20 {
+	var conns []*servertest.Conn
+	for i := range 200 { // many at once, so that some ends come together with what was before them
 		c := servertest.Dial(t, n.Addr())
-		c.Send(append(servertest.Hello("alice", fmt.Sprint(i)), directSend(9, "bob", "last words")...))
+		c.Send(append(servertest.Hello(fmt.Sprint("u", i), "d"), directSend(9, "bob", "last words")...))
 		if err := c.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
 		if m := bob.Msg(); string(m.Payload) != "last words" {
 			t.Fatalf("bob got %q", m.Payload)
 		}

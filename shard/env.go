@@ -118,6 +118,7 @@ type Config struct {
 	SendRate           int           // SENDs and STATEs a second of a session, burst of two seconds: 0, no limit; at most 32767
 	MaxStates          int           // kept STATE values of a shard: 65536
 	MaxChannelStates   int           // kept STATE values of a channel: 4096
+	MaxStateBytes      int           // bytes of all kept STATE values of a shard: 64 MiB
 	MaxSessionStates   int           // STATE values a session has set without ttl: 64
 	Slice              time.Duration // longest time a fan-out holds the loop: 500 µs
 	OpenRights         Rights        // not nil: logins are not judged, everyone has these
@@ -159,6 +160,7 @@ func (c *Config) defaults() {
 	orInt(&c.RoomLimit, 1<<20)
 	orInt(&c.MaxStates, 65536)
 	orInt(&c.MaxChannelStates, 4096)
+	orInt(&c.MaxStateBytes, 64<<20)
 	orInt(&c.MaxSessionStates, 64)
 	orDuration(&c.Slice, 500*time.Microsecond)
 }

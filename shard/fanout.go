@@ -79,8 +79,10 @@ func matches(frame []byte, tags []string) bool {
 	}
 	for tag, v := range f.Ext.All() {
 		if tag == codec.TagRoute {
-			if _, ok := slices.BinarySearch(tags, string(v)); ok {
-				return true
+			for _, t := range tags {
+				if t == string(v) {
+					return true
+				}
 			}
 		}
 	}
@@ -194,11 +196,18 @@ func (sh *Shard) memberAt(rm *room, g *group, i int) *Session {
 	return sh.sessions.at(sh.subs.at(g.members[i]).session)
 }
 
-// Slice goes on with the fan-outs under way for at most Config.Slice. The loop calls it after Continue.
+// Slice goes on with what Drain could not finish in one go: the inbox, and the fan-outs under way, for at most
+// Config.Slice. The loop calls it after Continue.
 func (sh *Shard) Slice() {
 	sh.begin()
 	sh.inTurn, sh.unfinished, sh.continuing = true, true, false
+	sh.inbox.Drain(drainMax, sh.take)
+	more := !sh.inbox.Empty()
 	sh.finish() // which first writes what waits and belongs before what the slice writes
+	if more && !sh.continuing {
+		sh.continuing = true
+		sh.loop.Continue()
+	}
 }
 
 // sliceCheck is how many writes are done between two looks at the clock.

@@ -141,8 +141,10 @@ func (sh *Shard) Drain() {
 	sh.inbox.Drain(drainMax, sh.take)
 	more := !sh.inbox.Empty()
 	sh.finish()
-	if more {
-		sh.schedule()
+	if more && !sh.continuing {
+		// Not through a task: gnet would run it before any socket.
+		sh.continuing = true
+		sh.loop.Continue()
 	}
 }
 
@@ -219,7 +221,7 @@ func (sh *Shard) takeItem(it *item) {
 		sh.sendStates(it.topic, it.ref)
 	case opFrames:
 		if s := sh.resolve(it.ref); s != nil {
-			sh.reply(s, it.frame)
+			sh.deliver(s, it.frame, sh.now)
 		}
 	case opTrim:
 		sh.trim()

@@ -196,11 +196,11 @@ func (sh *Shard) login(s *Session, h codec.Hello, user []byte, rights Rights, ex
 	if sh.cfg.Events&EventOnline != 0 {
 		sh.event(s, EventOnline, codec.CodeOK)
 	}
-	sh.welcome(s, h)
+	sh.welcome(s, h, expires)
 	sh.replaceOthers(s, hash)
 }
 
-func (sh *Shard) welcome(s *Session, h codec.Hello) {
+func (sh *Shard) welcome(s *Session, h codec.Hello, expires time.Time) {
 	w := codec.Welcome{
 		Version: codec.Version, Heartbeat: s.heartbeat, Session: s.id, Time: sh.nowMilli,
 		MaxFrame: uint32(sh.cfg.MaxFrame), Window: sh.cfg.Window,
@@ -219,6 +219,9 @@ func (sh *Shard) welcome(s *Session, h codec.Hello) {
 	}
 	ob := sh.outOf(s)
 	ob.buf = codec.AppendWelcome(ob.buf, w)
+	if !expires.IsZero() {
+		ob.buf = codec.AppendAuthResult(ob.buf, codec.AuthResult{Expires: uint64(expires.UnixMilli())})
+	}
 	sh.askStates(s, sh.node.all)
 	for _, t := range joined {
 		sh.askStates(s, t)

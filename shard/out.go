@@ -73,9 +73,15 @@ func (sh *Shard) reply(s *Session, frame []byte) { sh.outOf(s).share(frame) }
 func (sh *Shard) deliver(s *Session, frames []byte, born int64) { sh.deliverN(s, frames, 1, born) }
 
 func (sh *Shard) deliverN(s *Session, frames []byte, n int, born int64) {
-	if s.flags&flagBacklog != 0 && sh.conn(s).OutboundBuffered()+len(frames) > sh.liveLimit() {
-		sh.stats.drop(DropSlowReader, n)
-		return
+	if s.flags&flagBacklog != 0 {
+		kept := sh.conn(s).OutboundBuffered() + len(frames)
+		if s.out != 0 {
+			kept += sh.outs[s.out-1].len()
+		}
+		if kept > sh.liveLimit() {
+			sh.stats.drop(DropSlowReader, n)
+			return
+		}
 	}
 	ob := sh.outOf(s)
 	ob.share(frames)

@@ -24,8 +24,8 @@ func (sh *Shard) allow(s *Session) bool {
 	if rate == 0 {
 		return true
 	}
-	if gained := (sh.nowTick - s.rateAt) * rate / 10; gained > 0 {
-		s.rateTokens = uint16(min(uint32(s.rateTokens)+gained, 2*rate))
+	if gained := uint64(sh.nowTick-s.rateAt) * uint64(rate) / 10; gained > 0 {
+		s.rateTokens = uint16(min(uint64(s.rateTokens)+gained, uint64(2*rate)))
 		s.rateAt = sh.nowTick
 	}
 	if s.rateTokens == 0 {
@@ -100,9 +100,6 @@ func (sh *Shard) message(s *Session, m *codec.Send, name []byte) codec.Msg {
 func (sh *Shard) sendDirect(s *Session, m *codec.Send) (codec.Code, Drop) {
 	var pair [codec.MaxPair]byte
 	msg := sh.message(s, m, codec.AppendPair(pair[:0], sh.user(s), m.Name))
-	if codec.MsgLen(msg)-codec.HeaderLen > sh.cfg.MaxFrame {
-		return codec.CodeTooLarge, DropInvalid // the pair made it longer than a receiver accepts
-	}
 	frame := sh.encode(msg)
 	if sh.cfg.Events&EventMessage != 0 {
 		sh.messageEvent(s, frame)
@@ -137,9 +134,6 @@ func (sh *Shard) sendUser(s *Session, user []byte, it item) (codec.Code, Drop) {
 
 func (sh *Shard) sendRoom(s *Session, m *codec.Send) (codec.Code, Drop) {
 	msg := sh.message(s, m, m.Name)
-	if codec.MsgLen(msg)-codec.HeaderLen > sh.cfg.MaxFrame {
-		return codec.CodeTooLarge, DropInvalid
-	}
 	t := sh.node.topic(m.Kind, m.Name)
 	if t == nil && sh.cfg.Events&EventMessage == 0 {
 		sh.stats.drop(DropNoSubscribers, 1)

@@ -44,6 +44,7 @@ type stateTable struct {
 	channels map[*topic]map[stateKey]*stateValue
 	byExpiry expiryHeap
 	n        int
+	bytes    int // of their frames
 }
 
 func (t *stateTable) init() { t.channels = make(map[*topic]map[stateKey]*stateValue) }
@@ -89,9 +90,6 @@ func (sh *Shard) stateDirect(s *Session, m *codec.StateUpdate) (codec.Code, Drop
 	peer := m.Name
 	m.Name = codec.AppendPair(nil, m.User, peer)
 	frame := codec.AppendState(nil, *m)
-	if len(frame)-codec.HeaderLen > sh.cfg.MaxFrame {
-		return codec.CodeTooLarge, DropInvalid
-	}
 	at := uint32(codec.HeaderLen + 2)
 	if len(m.Ext) > 0 {
 		at += 2 + uint32(len(m.Ext))
@@ -114,9 +112,6 @@ func (sh *Shard) stateDirect(s *Session, m *codec.StateUpdate) (codec.Code, Drop
 
 // stateRoom sends a STATE to the topic's owner.
 func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) {
-	if codec.HeaderLen+3+len(m.Ext)+len(m.Name)+len(m.Key)+len(m.User)+len(m.Payload)+6 > sh.cfg.MaxFrame {
-		return codec.CodeTooLarge, DropInvalid
-	}
 	set := &stateSet{
 		id: stateKey{string(m.Key), string(m.User)}, frame: codec.AppendState(nil, *m),
 		setter: sh.ref(s), ttl: m.TTL, remove: len(m.Payload) == 0,
@@ -125,7 +120,7 @@ func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) 
 	if m.Kind == codec.KindTopic {
 		t = sh.node.topics.acquire(m.Name) // until the owner has it
 	}
-	if m.TTL == 0 && !sh.own(s, ownedState{t, set.id}, set.remove) {
+	if !sh.own(s, ownedState{t, set.id}, set.remove || m.TTL > 0) {
 		sh.node.topics.release(t)
 		return codec.CodeRateLimited, DropStateLimit
 	}
@@ -138,7 +133,7 @@ func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) 
 	return codec.CodeOK, 0
 }
 
-// own notes what ends with the session.
+// own notes what ends with the session, or that it does not (remove). False: the session has too many.
 func (sh *Shard) own(s *Session, o ownedState, remove bool) bool {
 	list := sh.owned[s.index]
 	for i := range list {
@@ -198,7 +193,8 @@ func (sh *Shard) setState(t *topic, set *stateSet) {
 		if v != nil {
 			sh.forget(v)
 		}
-	case v == nil && (sh.states.n >= sh.cfg.MaxStates || len(values) >= sh.cfg.MaxChannelStates):
+	case v == nil && (sh.states.n >= sh.cfg.MaxStates || len(values) >= sh.cfg.MaxChannelStates),
+		sh.states.bytes+len(set.frame) > sh.cfg.MaxStateBytes:
 		sh.stats.drop(DropStateLimit, 1)
 		sh.refuseState(set.setter)
 		return
@@ -237,6 +233,7 @@ func (sh *Shard) remember(t *topic, v *stateValue, set *stateSet) {
 		sh.states.n++
 		t.states.Add(1)
 	}
+	sh.states.bytes += len(set.frame) - len(v.frame)
 	v.frame, v.setter, v.expires = set.frame, set.setter, 0
 	if set.ttl > 0 {
 		v.expires = sh.nowTick + uint32(set.ttl)*10
@@ -249,6 +246,7 @@ func (sh *Shard) forget(v *stateValue) {
 	values := sh.states.channels[t]
 	delete(values, v.id)
 	sh.states.n--
+	sh.states.bytes -= len(v.frame)
 	t.states.Add(-1)
 	v.expires = 0
 	sh.states.byExpiry.update(v)

@@ -229,12 +229,12 @@ func TestDecodeFromMattersForAuth(t *testing.T) {
 
 type decodeFullDisk struct{}
 
-var decodeErrFull = errors.New("disk full")
+var errDecodeFull = errors.New("disk full")
 
-func (decodeFullDisk) Write([]byte) (int, error) { return 0, decodeErrFull }
+func (decodeFullDisk) Write([]byte) (int, error) { return 0, errDecodeFull }
 
 func TestDecodeTellsWriteErrors(t *testing.T) {
-	if err := decodeStream(decodeFullDisk{}, []byte{0, 0, 0, 4}, true, 0); !errors.Is(err, decodeErrFull) {
+	if err := decodeStream(decodeFullDisk{}, []byte{0, 0, 0, 4}, true, 0); !errors.Is(err, errDecodeFull) {
 		t.Errorf("%v", err)
 	}
 }
