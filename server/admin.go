@@ -31,6 +31,8 @@ type admin struct {
 	set  *metrics.Set
 	addr string
 	done chan struct{}
+
+	serving bool // owned by Run
 }
 
 // Bounds of the admin interface.
@@ -64,13 +66,14 @@ func newAdmin(s *Server) (*admin, error) {
 	mux.Handle("GET /debug/pprof/trace", a.guard(pprof.Trace))
 	mux.HandleFunc("GET /{$}", a.index)
 	a.srv = &http.Server{
-		Handler: mux, ReadHeaderTimeout: adminTimeout, ReadTimeout: adminTimeout,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, // no WriteTimeout: profiles take as long as they are asked to
+		Handler: writeDeadline(mux), ReadHeaderTimeout: adminTimeout, ReadTimeout: adminTimeout,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return a, nil
 }
 
 func (a *admin) start() {
+	a.serving = true
 	go func() {
 		defer close(a.done)
 		if err := a.srv.Serve(a.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -86,10 +89,25 @@ func (a *admin) stop() {
 		_ = a.srv.Close()
 	}
 	_ = a.ln.Close()
+	if !a.serving {
+		return
+	}
 	select {
 	case <-a.done:
 	case <-ctx.Done():
 	}
+}
+
+// writeDeadline bounds the time for an answer, except for profiles, which take as long as they are asked to.
+func writeDeadline(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var until time.Time // none; set all the same, the last request of the connection left its own
+		if !strings.HasPrefix(r.URL.Path, "/debug/") {
+			until = time.Now().Add(2 * adminTimeout)
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(until) // a connection of net/http can always do it
+		h.ServeHTTP(w, r)
+	})
 }
 
 // guard lets in who has the token. Without a token only requests that name this machine by its loopback address are

@@ -95,12 +95,12 @@ func (h *handler) OnClose(c gnet.Conn, err error) (action gnet.Action) {
 		h.s.refusals.Add(-1)
 		return gnet.None
 	case *shard.Session:
-		defer h.s.open.Add(-1) // also when the shard panics
 		sh := h.s.loopOf(c.EventLoop()).sh
+		defer h.s.open.Add(-1) // this and the next also when something panics
+		defer sh.Closed(ctx, c)
 		if errors.Is(err, io.EOF) && ctx.Live() {
 			sh.Drain()
 		}
-		sh.Closed(ctx, c)
 	default:
 		h.s.open.Add(-1)
 	}

@@ -63,6 +63,31 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
+// Many that are refused at once, and stay: each reads its BYE, few of them are kept, and those not for long.
+func TestRefusedThatStay(t *testing.T) {
+	n := servertest.Start(t, server.Options{Loops: 2, Limits: server.Limits{Connections: 2}})
+	for i := range 2 {
+		servertest.Login(t, n.Addr(), "alice", fmt.Sprint(i))
+	}
+	var refused []*servertest.Conn
+	for range 200 {
+		c := servertest.Dial(t, n.Addr())
+		refused = append(refused, c)
+	}
+	for _, c := range refused {
+		if b := servertest.Expect(c, codec.TypeBye, codec.ConsumeBye); b.Code != codec.CodeOverloaded {
+			t.Fatalf("BYE %+v", b)
+		}
+		if now, most := n.Refusals(); now > most+2 { // one a loop is counted before it is turned away
+			t.Fatalf("%d refused connections are kept, at most %d may", now, most)
+		}
+	}
+	eventually(t, "none of them is kept", func() bool { now, _ := n.Refusals(); return now == 0 })
+	if open := n.Open(); open != 2 {
+		t.Errorf("%d connections count, want 2", open)
+	}
+}
+
 // The counter of open connections comes back to nothing however connections end: closed, reset, refused, refused and
 // reset at once.
 func TestOpenConnectionsDoNotDrift(t *testing.T) {

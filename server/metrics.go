@@ -44,6 +44,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	count("gannet_fanout_runs_total", st.Runs)
 	count("gannet_fanout_slices_total", st.Slices)
 	count("gannet_pings_sent_total", st.Pings)
+	count("gannet_publishes_total", st.Publishes)
 	count("gannet_closed_by_peer_total", st.ClosedByPeer)
 	for _, d := range shard.Drops() {
 		count(`gannet_dropped_total{reason="`+d.String()+`"}`, st.Dropped[d])

@@ -121,10 +121,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return ErrStarted
 	}
+	defer s.closeParts()
+	// Again, since New let the port go: another server that has it since would share it with this one.
+	if _, err := reservePort(s.addr.String()); err != nil {
+		return err
+	}
 	if err := s.startParts(); err != nil {
 		return err
 	}
-	defer s.closeParts()
 	ended := make(chan error, 1)
 	go func() { ended <- s.runEngine() }()
 	select {
@@ -152,6 +156,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.state.Store(stateDraining)
 	s.drain(ended)
+	if s.admin != nil {
+		s.admin.stop() // before the loops: what it asks them is answered
+	}
 	if err := s.stopEngine(); err != nil {
 		return fmt.Errorf("server: stopping the event loops: %w", err)
 	}

@@ -157,8 +157,7 @@ func TestRefresh(t *testing.T) {
 	c.want(fmt.Sprint("AUTH OK ", until.UnixMilli()))
 	c.ask(message(1, codec.KindTopic, "a", ""), message(2, codec.KindTopic, "b", ""))
 	c.want("SENDACK 1 FORBIDDEN", "SENDACK 2 OK")
-	w.pass(2 * time.Minute)
-	c.alive()
+	w.passWith(2*time.Minute, c)
 	// One that never expires.
 	c.ask(token("forever"))
 	w.answer(AuthAnswer{})
@@ -228,10 +227,7 @@ func TestExpiry(t *testing.T) {
 			defer w.end()
 			cl := w.login1(AuthAnswer{Expires: c.expires(w)}, "anna", "d")
 			if c.after < 0 {
-				for range 60 {
-					w.pass(5 * time.Second)
-					cl.alive()
-				}
+				w.passWith(5*time.Minute, cl)
 				return
 			}
 			for left := c.after; left >= time.Second; left -= time.Second {

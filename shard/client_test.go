@@ -75,7 +75,7 @@ func (c *client) take() []string {
 			if err == nil && (len(c.pending) > 0 || c.closed) {
 				break // the rest is still on its way, or lost
 			}
-			c.w.t.Fatalf("%s got bytes that are no frame: %v, %x", c.user, err, c.out)
+			c.w.t.Fatalf("%s got bytes that are no frame: %v, %d bytes, %.64x", c.user, err, len(c.out), c.out)
 		}
 		lines = append(lines, describe(f))
 		c.out = c.out[n:]
@@ -107,11 +107,21 @@ func (c *client) alive() {
 	c.w.t.Helper()
 	c.take()
 	if c.closed || c.shut {
-		c.w.t.Errorf("%s is no longer connected", c.user)
-		return
+		c.w.t.Fatalf("%s is no longer connected", c.user)
 	}
 	c.ask(codec.AppendPing(nil, codec.Ping{Data: []byte("12345678")}))
 	c.want("PONG 12345678")
+}
+
+// passWith lets time pass while the clients show that they live.
+func (w *world) passWith(d time.Duration, clients ...*client) {
+	w.t.Helper()
+	for ; d > 0; d -= 10 * time.Second {
+		w.pass(min(d, 10*time.Second))
+		for _, c := range clients {
+			c.alive()
+		}
+	}
 }
 
 // describe tells a frame from the server in a line.

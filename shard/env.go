@@ -102,7 +102,7 @@ type Config struct {
 	Shards             int           // 1; at most 1024
 	Node               string        // "gannet"
 	InboxCapacity      int           // items of each shard's inbox: 16384
-	MaxFrame           int           // bytes of body after WELCOME: 65536
+	MaxFrame           int           // bytes of body after WELCOME: 65536; cut so that a MSG always fits a frame
 	Window             uint16        // unanswered SENDs, told in WELCOME: 1024
 	HeartbeatMin       time.Duration // 15 s
 	HeartbeatMax       time.Duration // 590 s
@@ -125,6 +125,10 @@ type Config struct {
 	Events             EventKind     // which events Host wants
 }
 
+// msgGrowth is how much longer than its SEND a MSG can be, in bytes: seq and time, less req and nonce, the sender,
+// and the pair in place of the peer. (A STATE grows less.)
+const msgGrowth = 5 + codec.MaxID + codec.MaxPair - codec.MaxID
+
 func orInt(v *int, d int) {
 	if *v == 0 {
 		*v = d
@@ -144,6 +148,7 @@ func (c *Config) defaults() {
 	}
 	orInt(&c.InboxCapacity, 16384)
 	orInt(&c.MaxFrame, codec.DefaultLimit)
+	c.MaxFrame = min(c.MaxFrame, codec.MaxBody-msgGrowth)
 	if c.Window == 0 {
 		c.Window = 1024
 	}

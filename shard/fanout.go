@@ -43,6 +43,30 @@ func (b *batch) data() []byte {
 	return b.buf
 }
 
+// split moves the messages that end beyond max bytes to rest, which is empty. The first message always stays.
+func (b *batch) split(max int, rest *batch) {
+	if b.n < 2 || len(b.buf) <= max {
+		return
+	}
+	keep := 1
+	for keep < b.n && b.ends[keep] <= max {
+		keep++
+	}
+	from := 0
+	for i, end := range b.ends {
+		if i >= keep {
+			rest.add(b.buf[from:end], b.born)
+		}
+		from = end
+	}
+	if rest.n == 1 {
+		rest.first = slices.Clone(rest.first) // b's buffer will be used again
+	}
+	b.n, b.ends = keep, b.ends[:keep]
+	b.buf = b.buf[:b.ends[keep-1]]
+	b.first = b.buf // in case it is the only one
+}
+
 // reset empties the batch; its buffers are used again unless they are large.
 func (b *batch) reset() {
 	buf, ends := b.buf[:0], b.ends[:0]
@@ -131,9 +155,14 @@ func (sh *Shard) startRuns() {
 	sh.ready = sh.ready[:0]
 }
 
+// runMax is about how many bytes one run has: what a reader that does not read is given before its backlog is looked
+// at again. The rest of what waits makes further runs.
+const runMax = 256 << 10
+
 // startRun makes what waits the run.
 func (sh *Shard) startRun(rm *room) {
 	rm.pending, rm.running = rm.running, rm.pending
+	rm.running.split(runMax, &rm.pending)
 	rm.topic.queued.Add(-int64(rm.running.bytes()))
 	rm.at = 0
 	for i := range rm.groups {
@@ -183,6 +212,9 @@ func (sh *Shard) runSmall(rm *room) {
 			}
 		}
 	}
+	if rm.running.bytes() >= shareAbove {
+		rm.running = batch{} // out buffers share its bytes until they are written
+	}
 }
 
 // memberAt is the session at a place of a group; nil where the room of all has a gap.
@@ -210,8 +242,23 @@ func (sh *Shard) Slice() {
 	}
 }
 
-// sliceCheck is how many writes are done between two looks at the clock.
-const sliceCheck = 16
+const (
+	sliceCheck = 16   // writes between two looks at the clock
+	gapCheck   = 1024 // free places passed over between two looks at the clock
+)
+
+// nextSlice is how long a slice may take. While nobody else wants the loop it grows, for every slice costs a round of
+// epoll; as soon as another socket or inbox item came between two slices it is Config.Slice again.
+func (sh *Shard) nextSlice() int64 {
+	least := int64(sh.cfg.Slice)
+	work := sh.stats.FramesIn + sh.items
+	alone := work == sh.sliceWork
+	sh.sliceWork = work
+	if !alone || sh.sliceLen == 0 {
+		return least
+	}
+	return min(2*sh.sliceLen, 4*least)
+}
 
 // slice serves the active rooms in turn until the time is used up, then asks to go on after the other sockets.
 func (sh *Shard) slice() {
@@ -219,7 +266,8 @@ func (sh *Shard) slice() {
 		return
 	}
 	sh.stats.Slices++
-	until := sh.node.clock.Now() + int64(sh.cfg.Slice)
+	sh.sliceLen = sh.nextSlice()
+	until := sh.node.clock.Now() + sh.sliceLen
 	for len(sh.active) > 0 {
 		r := sh.active[0]
 		done, now := sh.step(r, until)
@@ -247,7 +295,7 @@ func (sh *Shard) slice() {
 // step goes on with one room's run; done when every member was served.
 func (sh *Shard) step(r uint32, until int64) (done bool, now int64) {
 	now = sh.node.clock.Now()
-	served, messages := 0, 0
+	served, gaps, messages := 0, 0, 0
 	for sh.rooms[r].at < len(sh.rooms[r].groups) {
 		rm := &sh.rooms[r]
 		g := &rm.groups[rm.at]
@@ -256,12 +304,14 @@ func (sh *Shard) step(r uint32, until int64) (done bool, now int64) {
 			continue
 		}
 		g.todo--
-		s := sh.memberAt(rm, g, g.todo)
-		if s == nil {
-			continue
+		if s := sh.memberAt(rm, g, g.todo); s != nil {
+			messages += sh.serve(s, g.data, g.n)
+			served++
+		} else {
+			gaps++
 		}
-		messages += sh.serve(s, g.data, g.n)
-		if served++; served%sliceCheck == 0 {
+		if served >= sliceCheck || gaps >= gapCheck {
+			served, gaps = 0, 0
 			if now = sh.node.clock.Now(); now >= until {
 				break
 			}

@@ -224,8 +224,8 @@ func newWorld(t tb, shards int, mutate ...func(*Config)) *world {
 	}
 	w := &world{
 		t: t, clock: &fakeClock{ns: int64(10 * time.Second)}, host: &fakeHost{},
-		rng: rand.New(rand.NewPCG(1, uint64(shards))),
 	}
+	w.seed(1)
 	w.node = NewNode(cfg, w.clock, w.host)
 	for i := range shards {
 		l := &fakeLoop{w: w, sh: w.node.Shard(i)}
@@ -235,6 +235,9 @@ func newWorld(t tb, shards int, mutate ...func(*Config)) *world {
 	w.run()
 	return w
 }
+
+// seed chooses the order in which the loops come to their turns.
+func (w *world) seed(n uint64) { w.rng = rand.New(rand.NewPCG(n, 0)) }
 
 // judged is a Config whose logins go through Host.Authenticate.
 func judged(c *Config) { c.OpenRights = nil }

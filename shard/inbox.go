@@ -53,16 +53,24 @@ type wanted struct {
 }
 
 const (
-	creditRun = 64   // inbox places reserved at a time in another shard's ring
+	creditRun = 64   // inbox places reserved at a time in another shard's ring, at most
 	outboxRun = 256  // items collected before they are pushed without waiting for the end of the pass
 	drainMax  = 8192 // items taken in one pass, so that sockets are served in between
 )
 
-// post puts an item on its way to another shard; false when that shard's inbox is full.
+// post puts an item on its way to another shard; false when that shard's inbox is full. Nothing overtakes what is
+// owed: the order of STATE values depends on it.
 func (sh *Shard) post(dst uint32, it item) bool {
+	if len(sh.outboxes[dst].owed) > 0 && !sh.payOwed(dst) {
+		return false
+	}
+	return sh.place(dst, it)
+}
+
+func (sh *Shard) place(dst uint32, it item) bool {
 	box := &sh.outboxes[dst]
 	if box.credits == 0 {
-		if box.credits = sh.node.shards[dst].inbox.Reserve(creditRun); box.credits == 0 {
+		if box.credits = sh.node.shards[dst].inbox.Reserve(sh.creditRun); box.credits == 0 {
 			return false
 		}
 	}
@@ -79,9 +87,22 @@ func (sh *Shard) post(dst uint32, it item) bool {
 // owe is post for what must not be lost: without a place it waits here. What is owed is bounded by what sessions
 // hold (their states, their replacement), not by traffic.
 func (sh *Shard) owe(dst uint32, it item) {
-	if len(sh.outboxes[dst].owed) > 0 || !sh.post(dst, it) {
+	if !sh.post(dst, it) {
 		sh.outboxes[dst].owed = append(sh.outboxes[dst].owed, it)
 	}
+}
+
+// payOwed sends what is owed, as far as there are places; true when nothing is owed any more.
+func (sh *Shard) payOwed(dst uint32) bool {
+	box := &sh.outboxes[dst]
+	for len(box.owed) > 0 && sh.place(dst, box.owed[0]) {
+		box.owed = box.owed[1:]
+	}
+	if len(box.owed) > 0 {
+		return false
+	}
+	box.owed = nil
+	return true
 }
 
 // outbox collects what goes to one other shard in a turn.
@@ -104,12 +125,7 @@ func (sh *Shard) push(dst uint32) {
 func (sh *Shard) pushAll() {
 	for dst := range sh.outboxes {
 		box := &sh.outboxes[dst]
-		for len(box.owed) > 0 && sh.post(uint32(dst), box.owed[0]) {
-			box.owed = box.owed[1:]
-		}
-		if len(box.owed) == 0 {
-			box.owed = nil
-		}
+		sh.payOwed(uint32(dst))
 		if len(box.items) > 0 {
 			sh.push(uint32(dst))
 		}
@@ -189,6 +205,7 @@ func (sh *Shard) finish() {
 }
 
 func (sh *Shard) takeItems(items []item) {
+	sh.items += uint64(len(items))
 	for i := range items {
 		sh.takeItem(&items[i])
 	}

@@ -118,7 +118,10 @@ func (sh *Shard) answered(ref SessionRef, a *AuthAnswer) {
 func (sh *Shard) refreshed(s *Session, a *AuthAnswer) {
 	s.flags &^= flagRefresh
 	code := a.Code
-	if code == codec.CodeOK && a.User != string(sh.user(s)) {
+	switch {
+	case code.Reconnect():
+		code = codec.CodeBusy // it could not be judged now; the connection does not end
+	case code != codec.CodeOK || a.User != string(sh.user(s)):
 		code = codec.CodeUnauthorized
 	}
 	r := codec.AuthResult{Code: code}
@@ -165,8 +168,9 @@ func (sh *Shard) admit(s *Session, a *AuthAnswer) {
 func (sh *Shard) setExpiry(s *Session, at time.Time) {
 	s.expires = 0
 	if !at.IsZero() {
-		left := time.Duration(at.UnixMilli()-int64(sh.nowMilli)) * time.Millisecond
-		s.expires = sh.nowTick + ticks(min(left, 10*365*24*time.Hour))
+		const longest = 10 * 365 * 24 * time.Hour // further away a Duration would overflow
+		left := min(at.UnixMilli()-int64(sh.nowMilli), longest.Milliseconds())
+		s.expires = sh.nowTick + ticks(time.Duration(left)*time.Millisecond)
 	}
 	sh.setDue(s)
 }

@@ -21,6 +21,8 @@ type Node struct {
 	shards      []*Shard
 	nextSession atomic.Uint64
 	draining    atomic.Bool
+	publishes   atomic.Uint64 // messages from outside that were admitted
+	refused     atomic.Uint64 // and those that found an inbox or a topic full
 }
 
 // NewNode makes a node and its shards. Session ids start from the wall clock, so that those of a later start
@@ -52,6 +54,8 @@ func (n *Node) Stats() Stats {
 		sum.Add(&st)
 	}
 	sum.SessionBytes += int64(n.dir.Bytes())
+	sum.Publishes += n.publishes.Load()
+	sum.Dropped[DropAdminInbox] += n.refused.Load()
 	return sum
 }
 
@@ -76,10 +80,21 @@ type Publication struct {
 // the user, or of shards with subscribers; code is CodeOK, CodeInvalid, CodeTooLarge, CodeNotFound (groups) or CodeBusy (an inbox is
 // full; part of the targets may have got it).
 func (n *Node) Publish(p Publication) (targets int, code codec.Code) {
+	switch targets, code = n.publish(p); code {
+	case codec.CodeOK:
+		n.publishes.Add(1)
+	case codec.CodeBusy:
+		n.refused.Add(1)
+	}
+	return targets, code
+}
+
+func (n *Node) publish(p Publication) (targets int, code codec.Code) {
 	name, sender := []byte(p.Name), []byte(p.Sender)
 	m := codec.Msg{Ext: p.Ext, Flags: p.Flags, Kind: p.Kind, Name: name, Time: n.clock.UnixMilli(),
 		Sender: sender, Content: p.Content, Payload: p.Payload}
-	if !codec.ValidID(name) || !codec.ValidID(sender) || !validTags(p.Ext) || p.Flags&^codec.MsgUrgent != 0 {
+	if !codec.ValidID(name) || !codec.ValidID(sender) || !validTags(p.Ext) || p.Flags&^codec.MsgUrgent != 0 ||
+		p.Kind == codec.KindAll && p.Name != codec.AllName {
 		return 0, codec.CodeInvalid
 	}
 	if codec.MsgLen(m)-codec.HeaderLen > n.cfg.MaxFrame {

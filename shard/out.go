@@ -49,6 +49,10 @@ func (ob *outBuf) reset() {
 
 // outOf returns the session's out buffer of this turn. It is good until the next call.
 func (sh *Shard) outOf(s *Session) *outBuf {
+	if s.phase == phaseFree { // its connection failed in a write of this turn
+		sh.void.reset()
+		return &sh.void
+	}
 	if s.out != 0 {
 		return &sh.outs[s.out-1]
 	}
@@ -200,7 +204,7 @@ func (sh *Shard) written(s *Session, c Conn, gen uint32, size int) {
 	if s.gen == gen && s.flags&flagBacklog == 0 && c.OutboundBuffered() > 0 {
 		s.flags |= flagBacklog
 		s.slow = sh.nowTick
-		sh.backlog = append(sh.backlog, s.index)
+		sh.backlog = append(sh.backlog, closer{s.index, gen})
 	}
 }
 
@@ -209,9 +213,9 @@ func (sh *Shard) written(s *Session, c Conn, gen uint32, size int) {
 func (sh *Shard) sweepBacklog() {
 	sh.backBytes = 0
 	kept := sh.backlog[:0]
-	for _, i := range sh.backlog {
-		s := sh.sessions.at(i)
-		if s.flags&flagBacklog == 0 {
+	for _, x := range sh.backlog {
+		s := sh.sessions.at(x.index)
+		if s.gen != x.gen {
 			continue // ended, perhaps used again
 		}
 		n := sh.conn(s).OutboundBuffered()
@@ -220,7 +224,7 @@ func (sh *Shard) sweepBacklog() {
 			continue
 		}
 		sh.backBytes += n
-		kept = append(kept, i)
+		kept = append(kept, x)
 		if n < sh.cfg.OutLimit/2 {
 			s.slow = sh.nowTick
 		} else if s.phase == phaseLive && sh.nowTick-s.slow >= ticks(sh.cfg.SlowTimeout) {

@@ -73,7 +73,7 @@ func TestOneSessionADevice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shards := rapid.IntRange(1, 4).Draw(t, "shards")
 		w := newWorld(t, shards, func(c *Config) { c.InboxCapacity = rapid.SampledFrom([]int{16, 1024}).Draw(t, "inbox") })
-		w.rng.IntN(rapid.IntRange(1, 1<<20).Draw(t, "seed"))
+		w.seed(rapid.Uint64().Draw(t, "seed"))
 		defer w.end()
 		newest := map[string]*client{}
 		for range rapid.IntRange(2, 40).Draw(t, "logins") {

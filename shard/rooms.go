@@ -55,19 +55,25 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 	}
 	if i, ok := sh.find(s, name); ok {
 		t := sh.rooms[sh.subs.at(i).room].topic
-		sh.refilter(i, tags)
+		if !sh.refilter(s, i, tags) {
+			return nil, codec.CodeRateLimited
+		}
 		return t, codec.CodeOK
 	}
 	if int(s.nsubs) >= sh.cfg.MaxSubscriptions {
 		return nil, codec.CodeRateLimited
 	}
 	r := sh.joinRoom(name)
+	g, ok := sh.groupFor(r, tags)
+	if !ok { // and so the room has members, whose filters they are
+		return nil, codec.CodeRateLimited
+	}
 	i := sh.newSub()
 	*sh.subs.at(i) = subscription{session: s.index, room: r, next: s.subs}
 	s.subs = i + 1
 	s.nsubs++
 	sh.rooms[r].members++
-	sh.enter(i, sh.groupFor(r, tags))
+	sh.enter(i, g)
 	return sh.rooms[r].topic, codec.CodeOK
 }
 
@@ -112,22 +118,28 @@ func (sh *Shard) joinRoom(name []byte) uint32 {
 	return r
 }
 
-// groupFor finds the group of a filter, or makes it.
-func (sh *Shard) groupFor(r uint32, tags []string) uint32 {
+// maxFilters is the number of different filters in a room: each is gone through once a run.
+const maxFilters = 256
+
+// groupFor finds the group of a filter, or makes it; false when the room has too many.
+func (sh *Shard) groupFor(r uint32, tags []string) (g uint32, ok bool) {
 	if len(tags) == 0 {
-		return 0
+		return 0, true
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
-	key := strings.Join(tags, "\x00")
+	key := filterKey(tags)
 	rm := &sh.rooms[r]
 	if g, ok := rm.filters[key]; ok {
-		return g
+		return g, true
+	}
+	if len(rm.filters) >= maxFilters {
+		return 0, false
 	}
 	if rm.filters == nil {
 		rm.filters = make(map[string]uint32)
 	}
-	g := uint32(len(rm.groups))
+	g = uint32(len(rm.groups))
 	for i := 1; i < len(rm.groups); i++ {
 		if rm.groups[i].tags == nil {
 			g = uint32(i)
@@ -139,10 +151,21 @@ func (sh *Shard) groupFor(r uint32, tags []string) uint32 {
 	}
 	rm.groups[g] = group{tags: tags, key: key}
 	rm.filters[key] = g
-	return g
+	return g, true
 }
 
-// enter adds subscription i to group g of its room; it gets what is enqueued from now on.
+// filterKey is equal for equal filters only: a tag may hold any byte, so each stands behind its length.
+func filterKey(tags []string) string {
+	var b strings.Builder
+	for _, tag := range tags {
+		b.WriteByte(byte(len(tag)))
+		b.WriteString(tag)
+	}
+	return b.String()
+}
+
+// enter adds subscription i to group g of its room; it gets what waits for the next run, not what the run under way
+// delivers.
 func (sh *Shard) enter(i, g uint32) {
 	sub := sh.subs.at(i)
 	gr := &sh.rooms[sub.room].groups[g]
@@ -162,7 +185,9 @@ func (sh *Shard) exit(i uint32) {
 		hole = g.todo
 	}
 	last := len(g.members) - 1
-	sh.move(g, last, hole)
+	if hole != last { // else it is i itself, or stands in the hole already
+		sh.move(g, last, hole)
+	}
 	g.members = g.members[:last]
 	if last == 0 && sub.group != 0 {
 		delete(rm.filters, g.key)
@@ -175,14 +200,24 @@ func (sh *Shard) move(g *group, from, to int) {
 	sh.subs.at(g.members[to]).pos = uint32(to)
 }
 
-// refilter moves subscription i to the group of another filter.
-func (sh *Shard) refilter(i uint32, tags []string) {
-	r := sh.subs.at(i).room
-	g := sh.groupFor(r, tags)
-	if g != sh.subs.at(i).group {
-		sh.exit(i)
-		sh.enter(i, g)
+// refilter moves subscription i of s to the group of another filter. What the run under way still has for it comes at
+// once, by the old filter. The session may have ended when it returns.
+func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
+	sub := sh.subs.at(i)
+	g, ok := sh.groupFor(sub.room, tags)
+	if !ok || g == sub.group {
+		return ok
 	}
+	rm := &sh.rooms[sub.room]
+	old := &rm.groups[sub.group]
+	data, n := old.data, old.n
+	served := int(sub.pos) >= old.todo
+	sh.exit(i)
+	sh.enter(i, g)
+	if !served {
+		sh.deliverN(s, data, n, rm.running.born)
+	}
+	return true
 }
 
 // leave ends subscription i of s.

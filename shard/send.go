@@ -24,7 +24,9 @@ func (sh *Shard) allow(s *Session) bool {
 	if rate == 0 {
 		return true
 	}
-	if gained := uint64(sh.nowTick-s.rateAt) * uint64(rate) / 10; gained > 0 {
+	if s.rateAt != sh.nowTick {
+		// The difference of two roundings: fractions of a token are not lost, however often this is asked.
+		gained := uint64(sh.nowTick)*uint64(rate)/10 - uint64(s.rateAt)*uint64(rate)/10
 		s.rateTokens = uint16(min(uint64(s.rateTokens)+gained, uint64(2*rate)))
 		s.rateAt = sh.nowTick
 	}
@@ -107,7 +109,7 @@ func (sh *Shard) sendDirect(s *Session, m *codec.Send) (codec.Code, Drop) {
 	it := item{op: opDirect, born: sh.now, frame: frame}
 	it.off, it.n = pairUser(frame, msg, m.Name)
 	code, why := sh.sendUser(s, m.Name, it)
-	if code == codec.CodeOK && string(m.Name) != string(sh.user(s)) {
+	if code == codec.CodeOK && s.phase == phaseLive && string(m.Name) != string(sh.user(s)) {
 		it.off, it.n = pairUser(frame, msg, sh.user(s))
 		code, why = sh.sendUser(s, sh.user(s), it)
 	}

@@ -82,7 +82,7 @@ func (sh *Shard) event(s *Session, kind EventKind, code codec.Code) {
 	})
 }
 
-// closer is a session that got its BYE.
+// closer names a use of a place: a session that got its BYE, or one with a backlog.
 type closer struct{ index, gen uint32 }
 
 // Window that BYE gives to clients that should come back, in milliseconds.

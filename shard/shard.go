@@ -21,6 +21,10 @@ type Shard struct {
 	index int
 	take  func([]item) // takeItems, bound once
 
+	// Places reserved at a time in another shard's inbox. What all shards keep of them for later is at most a quarter
+	// of it, so none locks another out.
+	creditRun int
+
 	// The turn.
 	loop       Loop
 	now        int64  // nanoseconds, read at the start of the turn
@@ -46,20 +50,24 @@ type Shard struct {
 	sweepAt    int          // chunk the next tick sweeps
 
 	// Rooms.
-	subs     slab[subscription]
-	freeSub  uint32 // first free place, +1
-	freeSubs int
-	rooms    []room // 0 is the room of all
-	freeRoom []uint32
-	ready    []uint32 // rooms for which a run can begin
-	active   []uint32 // rooms whose run is under way, in turn
+	subs      slab[subscription]
+	freeSub   uint32 // first free place, +1
+	freeSubs  int
+	rooms     []room // 0 is the room of all
+	freeRoom  []uint32
+	ready     []uint32 // rooms for which a run can begin
+	active    []uint32 // rooms whose run is under way, in turn
+	sliceLen  int64    // how long the last slice was allowed to take, nanoseconds
+	sliceWork uint64   // frames and items that had come by then
+	items     uint64   // inbox items taken
 
 	// What waits to be written.
 	outs      []outBuf
 	outBytes  int
 	block     []byte // free rest of the block that messages are cut from
 	closing   []closer
-	backlog   []uint32 // places whose connection has an outbound backlog
+	void      outBuf   // for what is said to a session that has just ended
+	backlog   []closer // sessions whose connection has an outbound backlog
 	backBytes int      // their bytes, at the last tick
 
 	// States this shard keeps for channels it owns, and those its own sessions have set.
@@ -87,6 +95,7 @@ func newShard(n *Node, index int) *Shard {
 		outboxes: make([]outbox, n.cfg.Shards),
 	}
 	sh.take = sh.takeItems
+	sh.creditRun = min(max(sh.inbox.Cap()/(4*n.cfg.Shards), 1), creditRun)
 	sh.states.init()
 	sh.rooms = []room{{topic: n.all, groups: make([]group, 1), all: true}}
 	n.all.rooms[index] = 1

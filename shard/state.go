@@ -2,6 +2,7 @@ package shard
 
 import (
 	"container/heap"
+	"slices"
 
 	"gannet/codec"
 )
@@ -37,6 +38,11 @@ type stateSet struct {
 type ownedState struct {
 	topic *topic
 	id    stateKey
+}
+
+// equal compares names: a topic that ended meanwhile may be known by another pointer now.
+func (o ownedState) equal(p ownedState) bool {
+	return o.id == p.id && o.topic.name == p.topic.name && o.topic.kind == p.topic.kind
 }
 
 // stateTable is what a shard keeps as owner.
@@ -103,7 +109,7 @@ func (sh *Shard) stateDirect(s *Session, m *codec.StateUpdate) (codec.Code, Drop
 	}
 	place(peer)
 	code, why := sh.sendUser(s, peer, it)
-	if code == codec.CodeOK && string(peer) != string(m.User) {
+	if code == codec.CodeOK && s.phase == phaseLive && string(peer) != string(m.User) {
 		place(m.User)
 		code, why = sh.sendUser(s, m.User, it)
 	}
@@ -120,7 +126,8 @@ func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) 
 	if m.Kind == codec.KindTopic {
 		t = sh.node.topics.acquire(m.Name) // until the owner has it
 	}
-	if !sh.own(s, ownedState{t, set.id}, set.remove || m.TTL > 0) {
+	o, lasts := ownedState{t, set.id}, set.remove || m.TTL > 0
+	if !lasts && !sh.own(s, o) {
 		sh.node.topics.release(t)
 		return codec.CodeRateLimited, DropStateLimit
 	}
@@ -130,30 +137,31 @@ func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) 
 		sh.node.topics.release(t)
 		return codec.CodeBusy, DropInboxFull
 	}
+	if lasts { // only now: had this been refused, the value before it would still end with the session
+		sh.disown(s, o)
+	}
 	return codec.CodeOK, 0
 }
 
-// own notes what ends with the session, or that it does not (remove). False: the session has too many.
-func (sh *Shard) own(s *Session, o ownedState, remove bool) bool {
+// own notes a value that ends with the session; false when the session has too many.
+func (sh *Shard) own(s *Session, o ownedState) bool {
 	list := sh.owned[s.index]
-	for i := range list {
-		if list[i].id == o.id && list[i].topic.name == o.topic.name && list[i].topic.kind == o.topic.kind {
-			if remove {
-				list[i] = list[len(list)-1]
-				sh.owned[s.index] = list[:len(list)-1]
-			}
-			return true
-		}
-	}
-	if remove {
+	switch {
+	case slices.ContainsFunc(list, o.equal):
 		return true
-	}
-	if len(list) >= sh.cfg.MaxSessionStates {
+	case len(list) >= sh.cfg.MaxSessionStates:
 		return false
 	}
 	sh.owned[s.index] = append(list, o)
 	s.flags |= flagStates
 	return true
+}
+
+// disown notes that a value no longer ends with the session: it was removed, or has a ttl now.
+func (sh *Shard) disown(s *Session, o ownedState) {
+	if s.flags&flagStates != 0 {
+		sh.owned[s.index] = slices.DeleteFunc(sh.owned[s.index], o.equal)
+	}
 }
 
 // endStates removes what the session has set without ttl.
@@ -188,13 +196,17 @@ func (sh *Shard) setState(t *topic, set *stateSet) {
 	if set.ended && (v == nil || v.setter != set.setter) {
 		return // another session has set it since
 	}
+	grown := len(set.frame)
+	if v != nil {
+		grown -= len(v.frame)
+	}
 	switch {
 	case set.remove:
 		if v != nil {
 			sh.forget(v)
 		}
 	case v == nil && (sh.states.n >= sh.cfg.MaxStates || len(values) >= sh.cfg.MaxChannelStates),
-		sh.states.bytes+len(set.frame) > sh.cfg.MaxStateBytes:
+		sh.states.bytes+grown > sh.cfg.MaxStateBytes && grown > 0:
 		sh.stats.drop(DropStateLimit, 1)
 		sh.refuseState(set.setter)
 		return

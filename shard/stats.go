@@ -62,24 +62,23 @@ type Stats struct {
 	SessionBytes  int64 // memory of the slabs, names and subscriptions
 
 	// Counters.
-	Opened        uint64
-	Logins        uint64
-	BytesIn       uint64
-	BytesOut      uint64
-	FramesIn      uint64
-	MessagesIn    uint64 // SENDs and STATEs admitted
-	Deliveries    uint64 // messages written to sessions
-	Writes        uint64
-	Runs          uint64 // fan-outs to rooms
-	Slices        uint64
-	Pings         uint64 // sent for silence
-	Publishes     uint64 // messages that came from outside the connections
-	Dropped       [drops]uint64
-	Byes          [byeCodes]uint64 // by code
-	ClosedByPeer  uint64
-	Latency       [len(LatencyBounds) + 1]uint64 // deliveries, from received to written
-	LatencySum    uint64                         // nanoseconds
-	EventsDropped uint64
+	Opened       uint64
+	Logins       uint64
+	BytesIn      uint64
+	BytesOut     uint64
+	FramesIn     uint64
+	MessagesIn   uint64 // SENDs and STATEs admitted
+	Deliveries   uint64 // messages written to sessions
+	Writes       uint64
+	Runs         uint64 // fan-outs to rooms
+	Slices       uint64
+	Pings        uint64 // sent for silence
+	Publishes    uint64 // messages from outside the connections; counted by the Node
+	Dropped      [drops]uint64
+	Byes         [byeCodes]uint64 // by code
+	ClosedByPeer uint64
+	Latency      [len(LatencyBounds) + 1]uint64 // deliveries, from received to written
+	LatencySum   uint64                         // nanoseconds
 }
 
 func (st *Stats) drop(d Drop, n int) { st.Dropped[d] += uint64(n) }
@@ -125,7 +124,6 @@ func (st *Stats) Add(o *Stats) {
 	st.Publishes += o.Publishes
 	st.ClosedByPeer += o.ClosedByPeer
 	st.LatencySum += o.LatencySum
-	st.EventsDropped += o.EventsDropped
 	for i := range st.Dropped {
 		st.Dropped[i] += o.Dropped[i]
 	}

@@ -36,13 +36,21 @@ func (sh *Shard) sweep() {
 			}
 		}
 		sh.sweepAt++
+		sh.spill()
+	}
+}
+
+// spill writes what has collected, before it is more than the out buffers that are kept from turn to turn.
+func (sh *Shard) spill() {
+	if len(sh.outs) > keepOuts-chunkLen {
+		sh.flushAll()
 	}
 }
 
 // drain ends its share of the sessions, so that those who reconnect come spread over the drain's time.
 func (sh *Shard) drain() {
 	left := (sh.drainUntil.Load() - sh.now) / tick
-	todo := int(sh.stats.Connections)
+	todo := int(sh.stats.Connections) - len(sh.closing) // those have their BYE
 	if left > 1 {
 		todo = (todo + int(left) - 1) / int(left)
 	}
@@ -55,6 +63,7 @@ func (sh *Shard) drain() {
 		if s.phase != phaseFree && s.phase != phaseClosing {
 			sh.bye(s, codec.CodeDraining, "the server is stopping")
 			todo--
+			sh.spill()
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (t *topic) members() int {
 // either all shards get a message or none does.
 func (t *topic) admit(n, limit int) bool {
 	q := t.queued.Load()
-	return q == 0 || q+int64(n) <= int64(limit)*int64(len(t.rooms))
+	return q == 0 || q+int64(n) <= int64(limit)*int64(max(1, t.members()))
 }
 
 // topics finds a topic by its name. It is striped; the locks are held for a look-up only.

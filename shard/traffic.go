@@ -164,14 +164,13 @@ func (sh *Shard) request(s *Session, f codec.Frame) error {
 		_, err := codec.ConsumeAck(f) // nothing is stored, so nothing is owed
 		return err
 	case codec.TypePull:
-		p, err := codec.ConsumePull(f)
-		ob := sh.outOf(s)
-		ob.buf = codec.AppendRange(ob.buf, codec.Range{Req: p.Req, Code: codec.CodeNotFound})
-		return err
+		return sh.pull(s, f)
 	case codec.TypeList:
 		l, err := codec.ConsumeList(f)
-		ob := sh.outOf(s)
-		ob.buf = codec.AppendListed(ob.buf, codec.Listed{Req: l.Req, Code: codec.CodeNotFound})
+		if err == nil {
+			ob := sh.outOf(s)
+			ob.buf = codec.AppendListed(ob.buf, codec.Listed{Req: l.Req, Code: codec.CodeNotFound})
+		}
 		return err
 	case codec.TypeAuth:
 		return sh.reauth(s, f)
@@ -183,6 +182,21 @@ func (sh *Shard) request(s *Session, f codec.Frame) error {
 		return err
 	}
 	return sh.unknown(s, f)
+}
+
+// pull answers a PULL: there are no logs yet.
+func (sh *Shard) pull(s *Session, f codec.Frame) error {
+	p, err := codec.ConsumePull(f)
+	if err != nil {
+		return err
+	}
+	code := codec.CodeNotFound
+	if !p.Kind.Valid() || !codec.ValidName(p.Kind, p.Name) {
+		code = codec.CodeInvalid
+	}
+	ob := sh.outOf(s)
+	ob.buf = codec.AppendRange(ob.buf, codec.Range{Req: p.Req, Code: code})
+	return nil
 }
 
 // goodbye is the client's BYE: what it asked before is answered, then the connection is closed, at the next tick.

@@ -80,6 +80,9 @@ func (f *flags) options(log *slog.Logger) (server.Options, error) {
 			HeartbeatMin: l.HeartbeatMin, HeartbeatMax: l.HeartbeatMax, Inbox: l.Inbox,
 		},
 	}
+	if f.Drain == 0 {
+		o.Drain = time.Millisecond // a zero means the default there
+	}
 	if f.Auth == "open" {
 		if len(f.AuthKeys) > 0 {
 			return o, errors.New("auth-keys: they are not used with --auth open; say --auth jwt")

@@ -63,9 +63,8 @@ func run(f *flags) error {
 	defer stop()
 	go announce(ctx, s, f)
 	go endOnSecondSignal(ctx)
-	if jwt, ok := o.Auth.(*auth.JWT); ok {
-		go reloadOnHangup(ctx, jwt, log)
-	}
+	jwt, _ := o.Auth.(*auth.JWT)
+	go reloadOnHangup(jwt, log)
 	err = s.Run(ctx)
 	if errors.Is(err, server.ErrEngine) {
 		log.Error("crash", "error", err)
@@ -108,21 +107,17 @@ func endOnSecondSignal(ctx context.Context) {
 	os.Exit(1)
 }
 
-// reloadOnHangup reads the keys anew on SIGHUP.
-func reloadOnHangup(ctx context.Context, jwt *auth.JWT, log *slog.Logger) {
+// reloadOnHangup reads the keys anew on SIGHUP, as long as the process lives; without keys it ignores the signal.
+func reloadOnHangup(jwt *auth.JWT, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-hup:
-			if err := jwt.Reload(); err != nil {
-				log.Error("keys were not reloaded, the old ones stay in use", "error", err)
-			} else {
-				log.Info("keys reloaded", "keys", jwt.Keys())
-			}
-		case <-ctx.Done():
-			return
+	for range hup {
+		if jwt == nil {
+			log.Info("SIGHUP: there are no keys to reload with --auth open")
+		} else if err := jwt.Reload(); err != nil {
+			log.Error("keys were not reloaded, the old ones stay in use", "error", err)
+		} else {
+			log.Info("keys reloaded", "keys", jwt.Keys())
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,7 +25,6 @@ type Node struct {
 	*server.Server
 
 	cancel context.CancelFunc
-	once   sync.Once
 	ended  chan struct{} // closed when Run has returned
 	err    error         // what it returned; written before ended is closed
 }
