@@ -14,7 +14,15 @@ import (
 	"gannet/codec"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain finds goroutines that are left over. The package gnet of the tests' real server keeps a pool for the life of
+// the process.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"), // idle
+	)
+}
 
 // harness stands in for the network: the test plays the server at the other end of each pipe. Used inside a synctest bubble,
 // so waiting costs no time.

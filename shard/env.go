@@ -120,7 +120,7 @@ type Config struct {
 	MaxChannelStates   int           // kept STATE values of a channel: 4096
 	MaxStateBytes      int           // bytes of all kept STATE values of a shard: 64 MiB
 	MaxSessionStates   int           // STATE values a session has set without ttl: 64
-	Slice              time.Duration // longest time a fan-out holds the loop: 500 µs
+	Slice              time.Duration // longest time a fan-out holds the loop: 250 µs; four times that when nobody else wants it
 	OpenRights         Rights        // not nil: logins are not judged, everyone has these
 	Events             EventKind     // which events Host wants
 }
@@ -167,5 +167,5 @@ func (c *Config) defaults() {
 	orInt(&c.MaxChannelStates, 4096)
 	orInt(&c.MaxStateBytes, 64<<20)
 	orInt(&c.MaxSessionStates, 64)
-	orDuration(&c.Slice, 500*time.Microsecond)
+	orDuration(&c.Slice, 250*time.Microsecond)
 }

@@ -247,17 +247,21 @@ const (
 	gapCheck   = 1024 // free places passed over between two looks at the clock
 )
 
-// nextSlice is how long a slice may take. While nobody else wants the loop it grows, for every slice costs a round of
-// epoll; as soon as another socket or inbox item came between two slices it is Config.Slice again.
-func (sh *Shard) nextSlice() int64 {
-	least := int64(sh.cfg.Slice)
-	work := sh.stats.FramesIn + sh.items
-	alone := work == sh.sliceWork
-	sh.sliceWork = work
-	if !alone || sh.sliceLen == 0 {
-		return least
+// aloneAfter is the time without other work after which slices are longer, in nanoseconds.
+const aloneAfter = 20e6
+
+// nextSlice is how long a slice may take. Every slice costs a round of epoll, so it is four times as long when no other
+// socket and no inbox item wanted the loop for a while. (Measured with a PING every 2 ms beside 300,000 deliveries a second
+// on a full machine: p50 3.8 ms with slices of 200–350 µs, 4.2 ms with 500 µs, 4.7 ms with 1 ms; and
+// 5.3 ms when slices grow as soon as nothing came between two of them.)
+func (sh *Shard) nextSlice(now int64) int64 {
+	if work := sh.stats.FramesIn + sh.items; work != sh.otherWork {
+		sh.otherWork, sh.otherAt = work, now
 	}
-	return min(2*sh.sliceLen, 4*least)
+	if now-sh.otherAt > aloneAfter {
+		return 4 * int64(sh.cfg.Slice)
+	}
+	return int64(sh.cfg.Slice)
 }
 
 // slice serves the active rooms in turn until the time is used up, then asks to go on after the other sockets.
@@ -266,8 +270,8 @@ func (sh *Shard) slice() {
 		return
 	}
 	sh.stats.Slices++
-	sh.sliceLen = sh.nextSlice()
-	until := sh.node.clock.Now() + sh.sliceLen
+	now := sh.node.clock.Now()
+	until := now + sh.nextSlice(now)
 	for len(sh.active) > 0 {
 		r := sh.active[0]
 		done, now := sh.step(r, until)

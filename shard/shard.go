@@ -57,9 +57,9 @@ type Shard struct {
 	freeRoom  []uint32
 	ready     []uint32 // rooms for which a run can begin
 	active    []uint32 // rooms whose run is under way, in turn
-	sliceLen  int64    // how long the last slice was allowed to take, nanoseconds
-	sliceWork uint64   // frames and items that had come by then
 	items     uint64   // inbox items taken
+	otherWork uint64   // frames and items that had come when a slice last found new ones
+	otherAt   int64    // and when that was, nanoseconds
 
 	// What waits to be written.
 	outs      []outBuf

@@ -29,16 +29,16 @@ type benchCmd struct {
 
 // benchFlags are the flags of every scenario.
 type benchFlags struct {
-	Addr      string        `help:"The server." default:"127.0.0.1:7000" env:"GANNET_ADDR" placeholder:"HOST:PORT"`
+	Addr      string        `help:"The server. Default: ${default}." default:"127.0.0.1:7000" env:"GANNET_ADDR" placeholder:"HOST:PORT"`
 	Conns     int           `help:"Connections; with broadcast subscribers." short:"n" default:"1000"`
-	Ramp      float64       `help:"Logins per second; 0 is as fast as they go." default:"0" placeholder:"N"`
+	Ramp      float64       `help:"Logins per second. Default: as fast as they go." default:"0" placeholder:"N"`
 	Heartbeat time.Duration `help:"Heartbeat asked for; own PINGs go out every nine tenths of it." default:"15s"`
 	Passive   bool          `help:"Send no PING, only answer the server's."`
 
 	UserPrefix   string        `help:"Users are this and a number. Two runs at once need two prefixes." default:"bench-"`
 	TokenKey     string        `help:"Key to make a token for every user with: an HMAC secret (.key) or an Ed25519 private key (PEM)." type:"path" placeholder:"FILE"`
 	Source       string        `help:"Source addresses, separated by commas. Against loopback as many as needed are found by themselves." placeholder:"IP,IP"`
-	Loops        int           `help:"Threads that hold connections; 0 is half the cores." default:"0"`
+	Loops        int           `help:"Threads that hold connections. Default: half the cores." default:"0" placeholder:"N"`
 	LoginTimeout time.Duration `help:"Give up on a login after this long." default:"10s"`
 
 	JSON   string `name:"json" help:"Write the whole report here, - for standard output." placeholder:"FILE"`
@@ -71,7 +71,7 @@ type benchBroadcast struct {
 	benchLoad
 	Topic      []string `help:"Topic to broadcast to; with several, subscriber i takes topic i modulo their number. Default: bench." placeholder:"NAME"`
 	All        bool     `help:"Broadcast to every session instead (needs the right to)."`
-	Publishers int      `help:"Publishers; 0 is one a topic." default:"0"`
+	Publishers int      `help:"Publishers. Default: one a topic." default:"0" placeholder:"N"`
 }
 
 // Run implements the command.
@@ -153,7 +153,10 @@ func (c *benchFlags) run(o bench.Options) error {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
-	progress := benchProgress{out: os.Stderr, rewrite: benchIsTerminal(os.Stderr)}
+	progress := benchProgress{out: os.Stderr}
+	if isTerminal(os.Stderr) {
+		progress.width = func() int { return terminalWidth(os.Stderr) }
+	}
 	report, err := bench.Run(ctx, o, progress.show)
 	progress.end()
 	if err != nil {
@@ -224,15 +227,15 @@ func benchWriteJSON(name string, r *bench.Report) error {
 
 // benchProgress shows a line a second: on a terminal always the same one.
 type benchProgress struct {
-	out     io.Writer
-	rewrite bool
-	shown   bool
+	out   io.Writer
+	width func() int // columns; nil: no terminal
+	shown bool
 }
 
 func (p *benchProgress) show(s bench.Snapshot) {
 	p.shown = true
-	if p.rewrite {
-		fmt.Fprintf(p.out, "\r\x1b[K%s", s.Line())
+	if p.width != nil {
+		fmt.Fprintf(p.out, "\r\x1b[K%s", clip(s.Line(), p.width()-1))
 		return
 	}
 	fmt.Fprintln(p.out, s.Line())
@@ -240,12 +243,7 @@ func (p *benchProgress) show(s bench.Snapshot) {
 
 // end leaves the cursor on a new line.
 func (p *benchProgress) end() {
-	if p.rewrite && p.shown {
+	if p.width != nil && p.shown {
 		fmt.Fprintln(p.out)
 	}
-}
-
-func benchIsTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

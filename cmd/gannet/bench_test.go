@@ -133,7 +133,7 @@ func TestBenchAdvice(t *testing.T) {
 func TestBenchProgress(t *testing.T) {
 	s := bench.Snapshot{Asked: 10, Second: bench.Second{At: 1, Phase: bench.PhaseMeasure, Connections: 10}}
 	var pipe, terminal bytes.Buffer
-	for _, p := range []*benchProgress{{out: &pipe}, {out: &terminal, rewrite: true}} {
+	for _, p := range []*benchProgress{{out: &pipe}, {out: &terminal, width: func() int { return 20 }}} {
 		p.show(s)
 		p.show(s)
 		p.end()

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"gannet/client"
@@ -39,9 +41,15 @@ func (*chatCmd) Help() string {
 func (c *chatCmd) Run() error {
 	ctx, stop := interruptible()
 	defer stop()
-	restore, width := rawTerminal(os.Stdin, os.Stdout)
-	defer restore()
-	return c.run(ctx, os.Stdin, newChatScreen(os.Stdout, width))
+	screen := newChatScreen(os.Stdout, nil)
+	if t := openTerminal(os.Stdin, os.Stdout); t != nil {
+		defer t.leave()
+		screen.width = t.width
+		goesOn := make(chan os.Signal, 1)
+		signal.Notify(goesOn, syscall.SIGCONT, syscall.SIGWINCH)
+		screen.changed, screen.enter = goesOn, t.enter
+	}
+	return c.run(ctx, os.Stdin, screen)
 }
 
 // Keys and lifetimes of the states that chats share.
@@ -175,6 +183,8 @@ func (ch *chat) loop(ctx context.Context, input <-chan []byte, events <-chan cha
 				return ch.outcome()
 			}
 			ch.result(job)
+		case <-ch.screen.changed:
+			ch.screen.resume()
 		case now := <-tick.C:
 			ch.expireTyping(now)
 		}

@@ -68,7 +68,7 @@ func (ch *chat) event(ev chatEvent) {
 	case ev.welcome != nil:
 		ch.welcome(*ev.welcome)
 	case ev.retry != nil:
-		ch.screen.print(fmt.Sprintf("* no connection, next try in %.1f s: %v", ev.retry.After.Seconds(), ev.retry.Err))
+		ch.screen.print(fmt.Sprintf("* no connection (%s), next try in %.1f s", cause(ev.retry.Err), ev.retry.After.Seconds()))
 	case ev.err != nil:
 		ch.screen.print(fmt.Sprintf("! %v", ev.err))
 	}

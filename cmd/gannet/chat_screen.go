@@ -21,6 +21,10 @@ type chatScreen struct {
 	rest   []byte // input that is no whole character (terminal) or line (pipe) yet
 	escape escape
 	drawn  string
+
+	// On a terminal: the process was stopped and goes on, or the window has another size; see terminal.enter.
+	changed <-chan os.Signal
+	enter   func() error
 }
 
 // escape is how far an escape sequence (arrow keys and the like, all ignored) has come.
@@ -55,17 +59,33 @@ func (s *chatScreen) setPrompt(p string) {
 	s.draw()
 }
 
-// draw shows the prompt and as much of the line's end as fits beside it.
+// draw shows the prompt and as much of the line's end as fits beside it: all on one row, since only that is taken away.
 func (s *chatScreen) draw() {
 	if s.width == nil {
 		return
 	}
-	room := max(8, s.width()-utf8.RuneCountInString(s.prompt)-1)
-	tail := s.line[max(0, len(s.line)-room):]
-	if now := s.prompt + string(tail); now != s.drawn {
+	columns := max(1, s.width()-1)
+	prompt := s.prompt
+	if half := columns / 2; cells(prompt) > half {
+		prompt = clip(prompt, half-2) + "> "
+	}
+	room, from := columns-cells(prompt), len(s.line)
+	for ; from > 0; from-- {
+		if room -= cellsOf(s.line[from-1]); room < 0 {
+			break
+		}
+	}
+	if now := prompt + string(s.line[from:]); now != s.drawn {
 		io.WriteString(s.out, "\r\x1b[K"+now)
 		s.drawn = now
 	}
+}
+
+// resume takes the terminal back from the shell.
+func (s *chatScreen) resume() {
+	_ = s.enter() // without it the line is typed and sent as a whole
+	s.drawn = ""
+	s.draw()
 }
 
 // editing says whether there is an unfinished line on a terminal.
@@ -116,7 +136,9 @@ func (s *chatScreen) edit(b []byte) (lines []string, end bool) {
 			s.line = s.line[:0]
 		case r == 0x17:
 			s.line = []rune(cutWord(string(s.line)))
-		case unicode.IsPrint(r) && len(s.line) < maxLine/utf8.UTFMax:
+		case r == '\t':
+			s.line = append(s.line, ' ')
+		case !notPrintable(r) && len(s.line) < maxLine/utf8.UTFMax:
 			s.line = append(s.line, r)
 		}
 	}
@@ -141,32 +163,36 @@ func cutWord(s string) string {
 	return s[:strings.LastIndexFunc(s, unicode.IsSpace)+1]
 }
 
-// rawTerminal makes in hand over characters as they are typed, without echo, when in and out are terminals; signals
-// like Ctrl-C stay. restore undoes it; width is nil when there is no terminal.
-func rawTerminal(in, out *os.File) (restore func(), width func() int) {
-	fd := int(in.Fd())
-	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return func() {}, nil
-	}
-	width = func() int {
-		ws, err := unix.IoctlGetWinsize(int(out.Fd()), unix.TIOCGWINSZ)
-		if err != nil || ws.Col == 0 {
-			return 80
-		}
-		return int(ws.Col)
-	}
-	if _, err := unix.IoctlGetTermios(int(out.Fd()), unix.TCGETS); err != nil {
-		return func() {}, nil
-	}
-	raw := *old
-	raw.Lflag &^= unix.ICANON | unix.ECHO
-	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &raw); err != nil {
-		return func() {}, nil
-	}
-	return func() {
-		io.WriteString(out, "\r\x1b[K")
-		unix.IoctlSetTermios(fd, unix.TCSETS, old)
-	}, width
+// terminal is a keyboard that hands over characters as they are typed, without echo, and the screen beside it.
+// Signals like Ctrl-C stay.
+type terminal struct {
+	in, out  *os.File
+	old, raw unix.Termios
 }
+
+// openTerminal returns nil unless in and out are both terminals.
+func openTerminal(in, out *os.File) *terminal {
+	old, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
+	if err != nil || !isTerminal(out) {
+		return nil
+	}
+	t := &terminal{in: in, out: out, old: *old, raw: *old}
+	t.raw.Lflag &^= unix.ICANON | unix.ECHO
+	t.raw.Cc[unix.VMIN], t.raw.Cc[unix.VTIME] = 1, 0
+	if t.enter() != nil {
+		return nil
+	}
+	return t
+}
+
+// enter is needed again after the process was stopped and goes on: meanwhile the terminal was the shell's.
+func (t *terminal) enter() error {
+	return unix.IoctlSetTermios(int(t.in.Fd()), unix.TCSETS, &t.raw)
+}
+
+func (t *terminal) leave() {
+	io.WriteString(t.out, "\r\x1b[K")
+	unix.IoctlSetTermios(int(t.in.Fd()), unix.TCSETS, &t.old)
+}
+
+func (t *terminal) width() int { return terminalWidth(t.out) }

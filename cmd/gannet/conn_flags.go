@@ -20,7 +20,7 @@ import (
 
 // connFlags say which server to connect to, and as whom. Embedded in every command that does.
 type connFlags struct {
-	Addr      []string `help:"Server, host:port; several are tried in turn." default:"127.0.0.1:7000" env:"GANNET_ADDR" placeholder:"ADDR"`
+	Addr      []string `help:"Server, host:port; several are tried in turn. Default: ${default}." default:"127.0.0.1:7000" env:"GANNET_ADDR" placeholder:"ADDR"`
 	User      string   `help:"Who you are. Default: the token's user, without a token $$USER or a guest." env:"GANNET_USER" placeholder:"NAME"`
 	Device    string   `help:"Which of your devices this is; two with one name displace each other. Default: a new one for each run." placeholder:"NAME"`
 	Token     string   `help:"Credential for the server." env:"GANNET_TOKEN" xor:"token" placeholder:"TOKEN"`
@@ -91,6 +91,21 @@ func dial(ctx context.Context, opt client.Options) (*client.Client, error) {
 		return nil, explain(err, opt.Addrs)
 	}
 	return c, nil
+}
+
+// cause is an error of a connection in few words.
+func cause(err error) string {
+	var bye *client.ByeError
+	var dialling *net.OpError
+	switch {
+	case errors.As(err, &bye) && bye.Reason != "":
+		return printable(bye.Reason)
+	case errors.As(err, &dialling):
+		return dialling.Err.Error()
+	case errors.Is(err, io.EOF):
+		return "the server closed it"
+	}
+	return printable(err.Error())
 }
 
 // explain says what to do about an error of the client package and gives it its exit code.

@@ -9,6 +9,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 
 	"github.com/alecthomas/kong"
@@ -46,8 +47,27 @@ Exit codes of chat, send and sub: 0 done; 1 failed; 2 no connection to the serve
 4 refused for now, try later; 80 wrong use of flags.`
 
 func main() {
-	ctx := kong.Parse(new(cli), kong.Name("gannet"), kong.Description(description), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
-	ctx.FatalIfErrorf(ctx.Run()) // exits with the error's code if it has one
+	parser := kong.Must(new(cli), kong.Name("gannet"), kong.Description(description), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	args := os.Args[1:]
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	ctx, err := parser.Parse(args)
+	parser.FatalIfErrorf(withHelp(err)) // exits with the error's code if it has one
+	parser.FatalIfErrorf(ctx.Run())
+}
+
+// withHelp adds to an error of the flags where they are explained.
+func withHelp(err error) error {
+	var parsing *kong.ParseError
+	if !errors.As(err, &parsing) {
+		return err
+	}
+	command := "gannet"
+	if node := parsing.Context.Selected(); node != nil {
+		command = node.FullPath()
+	}
+	return exitError{fmt.Errorf("%w (%s --help explains the flags)", err, command), parsing.ExitCode()}
 }
 
 type versionCmd struct{}

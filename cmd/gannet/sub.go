@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"gannet/client"
@@ -48,7 +47,7 @@ func (s *subCmd) run(ctx context.Context, out, notes io.Writer) error {
 	p := printer{out: out, json: s.JSON, left: s.Count, done: make(chan error, 1)}
 	opt.OnMessage = p.message
 	opt.OnRetry = func(r client.Retry) {
-		fmt.Fprintf(notes, "no connection (%v), next try in %v\n", r.Err, r.After.Round(time.Millisecond))
+		fmt.Fprintf(notes, "no connection (%s), next try in %.1f s\n", cause(r.Err), r.After.Seconds())
 	}
 	opt.OnConnect = func(w client.Welcome) {
 		fmt.Fprintf(notes, "connected to %s as %s\n", w.Addr, w.User)
@@ -137,32 +136,6 @@ func payloadText(m client.Message) string {
 		return fmt.Sprintf("%q", m.Payload)
 	}
 	return printable(string(m.Payload))
-}
-
-func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
-
-// printable shows line ends and tabs as \n and \t and replaces what else is not to be printed: control characters could
-// move the cursor, and others can turn text around.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, notPrintable) && utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case notPrintable(r):
-			b.WriteRune(utf8.RuneError)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
 
 // line is one message of --json.
