@@ -19,7 +19,12 @@ func TestMain(m *testing.M) {
 		servePeerProcess()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	// The package gnet of the tests' real server keeps a pool for the life of the process.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"), // idle
+	)
 }
 
 // script is what the peer does other than a good server. Zero values mean: be one.

@@ -153,6 +153,7 @@ func (sh *Shard) pushReserved(it item) {
 func (sh *Shard) Drain() {
 	sh.begin()
 	sh.inTurn, sh.scheduled = true, false
+	sh.pushAll() // before the writes below, which take longest: the other loops need not wait for them
 	sh.inbox.Disarm()
 	sh.inbox.Drain(drainMax, sh.take)
 	more := !sh.inbox.Empty()

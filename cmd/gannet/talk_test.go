@@ -165,7 +165,7 @@ func TestChatInTopics(t *testing.T) {
 
 	// Presence and subscription are there again after a reconnect; nobody is announced twice.
 	h.drop()
-	alice.out.await(t, "* no connection, next try in ")
+	alice.out.await(t, "* no connection (the server closed it), next try in ")
 	alice.out.awaitTimes(t, "* connected", 2)
 	bob.out.awaitTimes(t, "* connected", 2)
 	bob.says("/topic other")
@@ -370,7 +370,8 @@ func TestChatScreenEdits(t *testing.T) {
 		"gone\x15here\r":             "here",
 		"a\x1b[Ab\x1b[1;5Cc\x1bxd\r": "abcd",
 		"gr\u00fc\u00df\x7f\u00df\r": "gr\u00fc\u00df",
-		"a\tb\x00c\r":                "abc",
+		"a\tb\x00c\r":                "a bc",
+		"\u754c\u3000\u7d42\x7f\r":   "\u754c\u3000",
 	} {
 		if got := feed(keys); len(got) != 1 || got[0] != want {
 			t.Errorf("%q gives %q, want %q", keys, got, want)
@@ -399,6 +400,39 @@ func TestChatScreenEdits(t *testing.T) {
 	feed("\x15")
 	if _, end := s.feed([]byte{4}, false); !end {
 		t.Error("Ctrl-D does not end")
+	}
+}
+
+// The prompt and the line share one row whatever they are made of: a row that wraps cannot be taken away.
+func TestChatScreenFitsItsRow(t *testing.T) {
+	for _, prompt := range []string{"> ", "bob (alice, carol, dave, eve typing)> ", strings.Repeat("\u754c", 64) + "> "} {
+		for _, text := range []string{"", "short", strings.Repeat("x", 100), strings.Repeat("\u754c", 100), strings.Repeat("e\u0301\U0001f469", 100)} {
+			for _, width := range []int{8, 20, 80} {
+				var out bytes.Buffer
+				s := newChatScreen(&out, func() int { return width })
+				s.feed([]byte(text), false)
+				out.Reset()
+				s.drawn = ""
+				s.setPrompt(prompt)
+				row := strings.TrimPrefix(out.String(), "\r\x1b[K")
+				if _, tail, ok := strings.Cut(row, "> "); !ok || cells(row) >= width || !strings.HasSuffix(text, tail) || tail == "" && text != "" {
+					t.Errorf("prompt %q, line %q, %d columns: %q takes %d", prompt, text, width, row, cells(row))
+				}
+			}
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	const family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+	for in, want := range map[string]string{
+		"plain": "plain", "a\tb\r\n": `a\tb\r\n`, "\x1b[2J": "\ufffd[2J", "\u202egnp.exe": "\ufffdgnp.exe", "\u009b31m": "\ufffd31m",
+		family: family, "\u754c\u3000\u7d42": "\u754c\u3000\u7d42", "non\u00a0breaking": "non\u00a0breaking",
+		"\u2028": "\ufffd", "bad\xff": "bad\ufffd",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q is shown as %q, want %q", in, got, want)
+		}
 	}
 }
 
