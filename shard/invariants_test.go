@@ -104,7 +104,7 @@ func (sh *Shard) checkRooms(t tb) {
 			gr := &rm.groups[g]
 			for pos, i := range gr.members {
 				sub := sh.subs.at(i)
-				if _, ok := listed[i]; !ok || sub.room != uint32(r) || sub.group != uint32(g) || sub.pos != uint32(pos) {
+				if _, ok := listed[i]; !ok || sub.room() != uint32(r) || sub.group() != uint32(g) || sub.pos != uint32(pos) {
 					t.Errorf("shard %d: member %d of room %d, group %d is %+v", sh.index, pos, r, g, *sub)
 				}
 			}

@@ -19,7 +19,7 @@ func TestNoRaceSizes(t *testing.T) {
 	}{
 		{"Session", unsafe.Sizeof(Session{}), 64},
 		{"item", unsafe.Sizeof(item{}), 64},
-		{"subscription", unsafe.Sizeof(subscription{}), 20},
+		{"subscription", unsafe.Sizeof(subscription{}), 16},
 		{"dirEntry", unsafe.Sizeof(dirEntry{}), 16},
 	} {
 		if x.got != x.want {

@@ -7,15 +7,22 @@ import (
 	"gannet/codec"
 )
 
-// subscription ties a session to a room: 20 bytes, no pointers. A session's subscriptions are a list; a
+// subscription ties a session to a room: 16 bytes, no pointers. A session's subscriptions are a list; a
 // group's are an array, in which each knows its place.
 type subscription struct {
 	session uint32
-	room    uint32
-	group   uint32
+	where   uint32 // room in the high 24 bits, group in the low 8
 	pos     uint32 // in the group's members
 	next    uint32 // of the session, +1
 }
+
+// maxRooms is the number of topics that one shard can have members of.
+const maxRooms = 1 << 24
+
+func where(room, group uint32) uint32 { return room<<8 | group }
+
+func (s *subscription) room() uint32  { return s.where >> 8 }
+func (s *subscription) group() uint32 { return s.where & 0xff }
 
 // room is what a shard knows of a topic that it has members of.
 type room struct {
@@ -54,13 +61,13 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 		return nil, codec.CodeForbidden
 	}
 	if i, ok := sh.find(s, name); ok {
-		t := sh.rooms[sh.subs.at(i).room].topic
+		t := sh.rooms[sh.subs.at(i).room()].topic
 		if !sh.refilter(s, i, tags) {
 			return nil, codec.CodeRateLimited
 		}
 		return t, codec.CodeOK
 	}
-	if int(s.nsubs) >= sh.cfg.MaxSubscriptions {
+	if int(s.nsubs) >= sh.cfg.MaxSubscriptions || len(sh.rooms) >= maxRooms && len(sh.freeRoom) == 0 {
 		return nil, codec.CodeRateLimited
 	}
 	r := sh.joinRoom(name)
@@ -69,7 +76,7 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 		return nil, codec.CodeRateLimited
 	}
 	i := sh.newSub()
-	*sh.subs.at(i) = subscription{session: s.index, room: r, next: s.subs}
+	*sh.subs.at(i) = subscription{session: s.index, where: where(r, g), next: s.subs}
 	s.subs = i + 1
 	s.nsubs++
 	sh.rooms[r].members++
@@ -80,7 +87,7 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 // find returns the session's subscription to a topic.
 func (sh *Shard) find(s *Session, name []byte) (uint32, bool) {
 	for i := s.subs; i != 0; i = sh.subs.at(i - 1).next {
-		if sh.rooms[sh.subs.at(i-1).room].topic.name == string(name) {
+		if sh.rooms[sh.subs.at(i-1).room()].topic.name == string(name) {
 			return i - 1, true
 		}
 	}
@@ -119,7 +126,7 @@ func (sh *Shard) joinRoom(name []byte) uint32 {
 }
 
 // maxFilters is the number of different filters in a room: each is gone through once a run.
-const maxFilters = 256
+const maxFilters = 255
 
 // groupFor finds the group of a filter, or makes it; false when the room has too many.
 func (sh *Shard) groupFor(r uint32, tags []string) (g uint32, ok bool) {
@@ -168,16 +175,16 @@ func filterKey(tags []string) string {
 // delivers.
 func (sh *Shard) enter(i, g uint32) {
 	sub := sh.subs.at(i)
-	gr := &sh.rooms[sub.room].groups[g]
-	sub.group, sub.pos = g, uint32(len(gr.members))
+	gr := &sh.rooms[sub.room()].groups[g]
+	sub.where, sub.pos = where(sub.room(), g), uint32(len(gr.members))
 	gr.members = append(gr.members, i)
 }
 
 // exit takes subscription i out of its group, keeping the split between served and not yet served.
 func (sh *Shard) exit(i uint32) {
 	sub := sh.subs.at(i)
-	rm := &sh.rooms[sub.room]
-	g := &rm.groups[sub.group]
+	rm := &sh.rooms[sub.room()]
+	g := &rm.groups[sub.group()]
 	hole := int(sub.pos)
 	if hole < g.todo {
 		g.todo--
@@ -189,7 +196,7 @@ func (sh *Shard) exit(i uint32) {
 		sh.move(g, last, hole)
 	}
 	g.members = g.members[:last]
-	if last == 0 && sub.group != 0 {
+	if last == 0 && sub.group() != 0 {
 		delete(rm.filters, g.key)
 		*g = group{}
 	}
@@ -204,12 +211,12 @@ func (sh *Shard) move(g *group, from, to int) {
 // once, by the old filter. The session may have ended when it returns.
 func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
 	sub := sh.subs.at(i)
-	g, ok := sh.groupFor(sub.room, tags)
-	if !ok || g == sub.group {
+	g, ok := sh.groupFor(sub.room(), tags)
+	if !ok || g == sub.group() {
 		return ok
 	}
-	rm := &sh.rooms[sub.room]
-	old := &rm.groups[sub.group]
+	rm := &sh.rooms[sub.room()]
+	old := &rm.groups[sub.group()]
 	data, n := old.data, old.n
 	served := int(sub.pos) >= old.todo
 	sh.exit(i)
@@ -230,7 +237,7 @@ func (sh *Shard) leave(s *Session, i uint32) {
 	*link = sub.next
 	s.nsubs--
 	sh.exit(i)
-	r := sub.room
+	r := sub.room()
 	*sub = subscription{next: sh.freeSub}
 	sh.freeSub = i + 1
 	sh.freeSubs++

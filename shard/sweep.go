@@ -80,7 +80,7 @@ func (sh *Shard) publish() {
 	st.InboxCapacity = int64(sh.inbox.Cap())
 	const perPlace = 64 + 16 + 4
 	st.SessionBytes = int64(len(sh.sessions.chunks))*chunkLen*perPlace +
-		int64(len(sh.names.blocks))*nameBlock + int64(len(sh.subs.chunks))*chunkLen*20
+		int64(len(sh.names.blocks))*nameBlock + int64(len(sh.subs.chunks))*chunkLen*16
 	sh.mu.Lock()
 	sh.published = *st
 	sh.mu.Unlock()

@@ -59,12 +59,17 @@ func run(f *flags) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	stops := []os.Signal{syscall.SIGTERM, os.Interrupt}
+	jwt, _ := o.Auth.(*auth.JWT)
+	if jwt == nil {
+		stops = append(stops, syscall.SIGHUP) // the terminal was closed
+	} else {
+		go reloadOnHangup(jwt, log)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), stops...)
 	defer stop()
 	go announce(ctx, s, f)
 	go endOnSecondSignal(ctx)
-	jwt, _ := o.Auth.(*auth.JWT)
-	go reloadOnHangup(jwt, log)
 	err = s.Run(ctx)
 	if errors.Is(err, server.ErrEngine) {
 		log.Error("crash", "error", err)
@@ -107,14 +112,12 @@ func endOnSecondSignal(ctx context.Context) {
 	os.Exit(1)
 }
 
-// reloadOnHangup reads the keys anew on SIGHUP, as long as the process lives; without keys it ignores the signal.
+// reloadOnHangup reads the keys anew on SIGHUP, as long as the process lives.
 func reloadOnHangup(jwt *auth.JWT, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	for range hup {
-		if jwt == nil {
-			log.Info("SIGHUP: there are no keys to reload with --auth open")
-		} else if err := jwt.Reload(); err != nil {
+		if err := jwt.Reload(); err != nil {
 			log.Error("keys were not reloaded, the old ones stay in use", "error", err)
 		} else {
 			log.Info("keys reloaded", "keys", jwt.Keys())
