@@ -24,10 +24,19 @@ var arrows = map[string][]string{
 	"internal": {},
 }
 
-// reserved says which parts may import a module that stands for a decision of the design, tests included.
+// reserved says which parts, or packages, may import modules that stand for a decision of the design, tests included.
 var reserved = map[string][]string{
 	"github.com/panjf2000/gnet": {"server", "bench"},
 	"github.com/panjf2000/ants": {"server"},
+	"github.com/cockroachdb":    {"store/pebble"},
+}
+
+// closed lists packages with arrows of their own to packages of the module, tighter than their part's.
+var closed = map[string][]string{
+	"store":           {"codec"},
+	"store/memory":    {"store", "codec"},
+	"store/pebble":    {"store", "codec"},
+	"store/storetest": {"store", "store/memory", "codec"},
 }
 
 // without lists packages of a part that must do without the modules reserved for it.
@@ -77,6 +86,12 @@ func (e edge) complaint() string {
 		return fmt.Sprintf("%q is not in the table of arrows: add it to internal/arch and to docs/ARCHITECTURE.md", from)
 	}
 	if to, inside := strings.CutPrefix(e.to, module+"/"); inside || e.to == module {
+		if own, tighter := closed[e.from]; tighter && !e.test {
+			if slices.Contains(own, to) {
+				return ""
+			}
+			return fmt.Sprintf("%s may import %s of this module and nothing else", e.from, orNothing(own))
+		}
 		to = part(to)
 		switch {
 		case to == from || slices.Contains(allowed, to):
@@ -90,7 +105,7 @@ func (e edge) complaint() string {
 		if !within(e.to, mod) {
 			continue
 		}
-		if !slices.Contains(parts, from) || slices.Contains(without[e.from], mod) {
+		if !slices.Contains(parts, from) && !slices.Contains(parts, e.from) || slices.Contains(without[e.from], mod) {
 			return fmt.Sprintf("only %s may", strings.Join(parts, " and "))
 		}
 	}
@@ -128,6 +143,7 @@ func TestImportsFollowTheArrows(t *testing.T) {
 
 func TestForbiddenImportsAreFound(t *testing.T) {
 	const gnet, ants, rapid = "github.com/panjf2000/gnet/v2", "github.com/panjf2000/ants/v2", "pgregory.net/rapid"
+	const pebble = "github.com/cockroachdb/pebble/v2"
 	bad := []edge{
 		{from: "codec", to: "gannet/shard"},
 		{from: "codec", to: "gannet/shard", test: true},
@@ -151,6 +167,15 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{from: "cmd/gannetd", to: gnet},
 		{from: "server/auth", to: gnet},
 		{from: "bench", to: ants},
+		{from: "store", to: pebble},
+		{from: "store/memory", to: pebble + "/vfs"},
+		{from: "store/storetest", to: pebble},
+		{from: "server", to: pebble, test: true},
+		{from: "cmd/gannetd", to: "github.com/cockroachdb/errors"},
+		{from: "store", to: "gannet/store/memory"},
+		{from: "store/memory", to: "gannet/store/storetest"},
+		{from: "store/pebble", to: "gannet/store/memory"},
+		{from: "store/storetest", to: "gannet/store/pebble"},
 		{from: "elsewhere", to: "fmt"},
 	}
 	for _, e := range bad {
@@ -169,6 +194,10 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{from: "server", to: ants},
 		{from: "bench/load", to: gnet},
 		{from: "store/pebble", to: "gannet/store"},
+		{from: "store/pebble", to: "gannet/store/storetest", test: true},
+		{from: "store/pebble", to: pebble + "/vfs"},
+		{from: "store/pebble", to: pebble + "/vfs/errorfs", test: true},
+		{from: "store/storetest", to: "gannet/store/memory"},
 		{from: "store", to: "github.com/cespare/xxhash/v2"},
 		{from: "shard", to: "github.com/panjf2000/gnetic"},
 		{from: "cmd/gannet", to: "gannet/server/auth"},

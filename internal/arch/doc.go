@@ -6,5 +6,6 @@
 //	server ──▶ shard, store, cluster, codec        gnet and ants are imported here (gnet in bench too)
 //	shard, client, store, cluster ──▶ codec
 //	bench ──▶ client, codec
+//	store/memory, store/pebble ──▶ store, codec    cockroachdb's modules are imported in store/pebble alone
 //	codec ──▶ the standard library alone
 package arch
