@@ -66,7 +66,7 @@ func (m *million) measure(total, n float64) {
 		sh := l.sh
 		slabs += len(sh.sessions.chunks) * chunkLen * (64 + 16 + 4)
 		names += len(sh.names.blocks) * nameBlock
-		subs += len(sh.subs.chunks) * chunkLen * 20
+		subs += len(sh.subs.chunks) * chunkLen * 16
 		for r := range sh.rooms {
 			for g := range sh.rooms[r].groups {
 				members += 4 * cap(sh.rooms[r].groups[g].members)
