@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -347,8 +349,32 @@ func TestLogIsLimited(t *testing.T) {
 		_ = nc.Close()
 	}
 	eventually(t, "all were ended", func() bool { return n.Open() == 0 })
+	eventually(t, "a line is written", func() bool { return log.String() != "" })
 	most := int(time.Since(begun).Seconds()) + 1
 	if got := strings.Count(log.String(), "\n"); got < 1 || got > most {
 		t.Errorf("%d log lines, want 1 to %d:\n%s", got, most, log.String())
 	}
+}
+
+// An output that takes nothing holds up no loop: lines wait, then are counted as lost.
+func TestStuckLogHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	stuck := make(stuckWriter)
+	n := servertest.Start(t, server.Options{Logger: slog.New(slog.NewTextHandler(stuck, nil)), Loops: 2})
+	defer close(stuck)
+	for i := range 20 { // on both loops
+		bad := servertest.Dial(t, n.Addr())
+		bad.Send([]byte("GET / HTTP/1.1\r\n\r\n"))
+		bad.Bye(codec.CodeMalformed)
+		bad.Close()
+		servertest.Login(t, n.Addr(), fmt.Sprintf("u%d", i), "d").Ping()
+	}
+}
+
+// stuckWriter writes nothing until it is closed.
+type stuckWriter chan struct{}
+
+func (w stuckWriter) Write(p []byte) (int, error) {
+	<-w
+	return len(p), nil
 }

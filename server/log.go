@@ -5,15 +5,19 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gannet/codec"
 	"gannet/shard"
 )
 
-// limitedLog writes at most one line a second about what clients do wrong, and says how many it left out.
+// limitedLog writes at most one line a second about what clients do wrong, and says how many it left out. The loops
+// only queue such lines; a goroutine of Run writes them, so an output that nobody reads stops no loop.
 type limitedLog struct {
 	*slog.Logger
+	lines     chan func()
+	lost      atomic.Uint64 // lines that found the queue full
 	mu        sync.Mutex
 	last      time.Time
 	skipped   int
@@ -31,7 +35,46 @@ func (l *limitedLog) refused(code codec.Code, reason string, remote net.Addr) {
 	skipped := l.skipped
 	l.last, l.skipped = now, 0
 	l.mu.Unlock()
-	l.Info("connection ended", "code", code.String(), "reason", reason, "remote", addrString(remote), "more_since_last", skipped)
+	l.queue(func() {
+		l.Info("connection ended", "code", code.String(), "reason", reason, "remote", addrString(remote), "more_since_last", skipped)
+	})
+}
+
+// queued is the number of lines that may wait for the output.
+const queued = 16
+
+func (l *limitedLog) queue(line func()) {
+	select {
+	case l.lines <- line:
+	default:
+		l.lost.Add(1)
+	}
+}
+
+// start writes what is queued until stop; stop writes the rest, but does not wait long for an output that is stuck.
+func (l *limitedLog) start() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case line := <-l.lines:
+				line()
+			case <-done:
+				for len(l.lines) > 0 {
+					(<-l.lines)()
+				}
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		select {
+		case <-ended:
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // panicked writes down one panic a second; all of them are counted.
@@ -44,7 +87,9 @@ func (l *limitedLog) panicked(p any, stack []byte) {
 	}
 	l.mu.Unlock()
 	if write {
-		l.Error("panic; what it was about was given up, the server goes on", "panic", fmt.Sprint(p), "stack", string(stack))
+		l.queue(func() {
+			l.Error("panic; what it was about was given up, the server goes on", "panic", fmt.Sprint(p), "stack", string(stack))
+		})
 	}
 }
 

@@ -58,6 +58,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	count(`gannet_connections_refused_total{reason="draining"}`, s.counters.refusedDraining.Load())
 	count("gannet_panics_total", s.counters.panics.Load())
 	count("gannet_wake_errors_total", s.counters.wakeErrors.Load())
+	count("gannet_log_lines_lost_total", s.log.lost.Load())
 	count("gannet_memory_trims_total", s.counters.trims.Load())
 	writeLatency(w, &st)
 	s.writeLoops(w)

@@ -67,7 +67,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: o, log: &limitedLog{Logger: o.Logger}, clock: steadyClock{time.Now()},
+		opts: o, log: &limitedLog{Logger: o.Logger, lines: make(chan func(), queued)}, clock: steadyClock{time.Now()},
 		bootResult: make(chan error, 1), ready: make(chan struct{}),
 		byeDraining:   shard.AppendBye(nil, codec.CodeDraining, "the server is stopping"),
 		byeOverloaded: shard.AppendBye(nil, codec.CodeOverloaded, "too many connections"),
@@ -121,6 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return ErrStarted
 	}
+	defer s.log.start()()
 	defer s.closeParts()
 	// Again, since New let the port go: another server that has it since would share it with this one.
 	if _, err := reservePort(s.addr.String()); err != nil {
