@@ -120,7 +120,12 @@ type Config struct {
 	MaxChannelStates   int           // kept STATE values of a channel: 4096
 	MaxStateBytes      int           // bytes of all kept STATE values of a shard: 64 MiB
 	MaxSessionStates   int           // STATE values a session has set without ttl: 64
+	AckTimeout         time.Duration // until messages of the inbox that are not acknowledged are sent again, doubled each time: 10 s
+	AckRetries         int           // how often, before the session ends: 5
+	MaxReads           int           // PULLs, LISTs and SUBs of a session that wait for the log: 16
+	MaxMarks           int           // acknowledgements that wait for the log, a shard: 65536
 	Slice              time.Duration // longest time a fan-out holds the loop: 250 µs; four times that when nobody else wants it
+	Log                Log           // nil: no durable messages, no groups
 	OpenRights         Rights        // not nil: logins are not judged, everyone has these
 	Events             EventKind     // which events Host wants
 }
@@ -167,5 +172,9 @@ func (c *Config) defaults() {
 	orInt(&c.MaxChannelStates, 4096)
 	orInt(&c.MaxStateBytes, 64<<20)
 	orInt(&c.MaxSessionStates, 64)
+	orDuration(&c.AckTimeout, 10*time.Second)
+	orInt(&c.AckRetries, 5)
+	orInt(&c.MaxReads, 16)
+	orInt(&c.MaxMarks, 65536)
 	orDuration(&c.Slice, 250*time.Microsecond)
 }

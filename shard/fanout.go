@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"iter"
 	"slices"
 
 	"gannet/codec"
@@ -12,7 +13,9 @@ type batch struct {
 	buf   []byte // from the second on, all of them
 	ends  []int  // where each ends in buf
 	n     int
-	born  int64 // when the oldest was received
+	born  int64  // when the oldest was received
+	low   uint64 // lowest seq of the durable ones among them, 0: none
+	high  uint64 // and the highest
 }
 
 func (b *batch) add(frame []byte, born int64) {
@@ -29,6 +32,35 @@ func (b *batch) add(frame []byte, born int64) {
 		b.ends = append(b.ends, len(b.buf))
 	}
 	b.n++
+	b.note(msgSeq(frame))
+}
+
+// note keeps the range of seqs.
+func (b *batch) note(seq uint64) {
+	if seq == 0 {
+		return
+	}
+	if b.low == 0 || seq < b.low {
+		b.low = seq
+	}
+	b.high = max(b.high, seq)
+}
+
+// all goes over the messages one by one.
+func (b *batch) all() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if b.n == 1 {
+			yield(b.data())
+			return
+		}
+		from := 0
+		for _, end := range b.ends[:b.n] {
+			if !yield(b.buf[from:end]) {
+				return
+			}
+			from = end
+		}
+	}
 }
 
 func (b *batch) bytes() int { return len(b.data()) }
@@ -65,6 +97,10 @@ func (b *batch) split(max int, rest *batch) {
 	b.n, b.ends = keep, b.ends[:keep]
 	b.buf = b.buf[:b.ends[keep-1]]
 	b.first = b.buf // in case it is the only one
+	b.low, b.high = 0, 0
+	for frame := range b.all() {
+		b.note(msgSeq(frame))
+	}
 }
 
 // reset empties the batch; its buffers are used again unless they are large.
@@ -126,6 +162,7 @@ func (sh *Shard) enqueue(t *topic, frame []byte, born int64) {
 	}
 	rm := &sh.rooms[r-1]
 	rm.pending.add(frame, born)
+	rm.head = max(rm.head, rm.pending.high)
 	if !rm.queued {
 		rm.queued = true
 		sh.ready = append(sh.ready, r-1)
@@ -143,8 +180,9 @@ func (sh *Shard) startRuns() {
 			small = sh.sessions.n <= smallRoom
 		}
 		sh.startRun(rm)
+		rm = sh.joinWaiting(r)
 		if small {
-			sh.runSmall(rm)
+			sh.runSmall(r)
 			if sh.endRun(r) {
 				sh.ready = append(sh.ready, r)
 			}
@@ -202,12 +240,13 @@ func (sh *Shard) endRun(r uint32) (more bool) {
 }
 
 // runSmall serves all members through their out buffers.
-func (sh *Shard) runSmall(rm *room) {
+func (sh *Shard) runSmall(r uint32) {
+	rm := &sh.rooms[r]
 	for i := range rm.groups {
 		g := &rm.groups[i]
 		for g.todo > 0 {
 			g.todo--
-			if s := sh.memberAt(rm, g, g.todo); s != nil {
+			if s := sh.memberAt(rm, g, g.todo); s != nil && !sh.fallBehind(r, i, s, g.todo, len(g.data)) {
 				sh.deliverN(s, g.data, g.n, rm.running.born)
 			}
 		}
@@ -220,7 +259,7 @@ func (sh *Shard) runSmall(rm *room) {
 // memberAt is the session at a place of a group; nil where the room of all has a gap.
 func (sh *Shard) memberAt(rm *room, g *group, i int) *Session {
 	if rm.all {
-		if s := sh.sessions.at(uint32(i)); s.phase == phaseLive {
+		if s := sh.sessions.at(uint32(i)); s.phase == phaseLive && s.flags&flagAllAway == 0 {
 			return s
 		}
 		return nil
@@ -234,6 +273,7 @@ func (sh *Shard) Slice() {
 	sh.begin()
 	sh.inTurn, sh.unfinished, sh.continuing = true, true, false
 	sh.inbox.Drain(drainMax, sh.take)
+	sh.takeMail()
 	more := !sh.inbox.Empty()
 	sh.finish() // which first writes what waits and belongs before what the slice writes
 	if more && !sh.continuing {
@@ -279,6 +319,7 @@ func (sh *Shard) slice() {
 			sh.active = slices.Delete(sh.active, 0, 1)
 			if sh.endRun(r) {
 				sh.startRun(&sh.rooms[r])
+				sh.joinWaiting(r)
 				sh.active = append(sh.active, r)
 			}
 		}
@@ -309,7 +350,9 @@ func (sh *Shard) step(r uint32, until int64) (done bool, now int64) {
 		}
 		g.todo--
 		if s := sh.memberAt(rm, g, g.todo); s != nil {
-			messages += sh.serve(s, g.data, g.n)
+			if !sh.fallBehind(r, rm.at, s, g.todo, len(g.data)) {
+				messages += sh.serve(s, g.data, g.n)
+			}
 			served++
 		} else {
 			gaps++

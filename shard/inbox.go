@@ -153,9 +153,11 @@ func (sh *Shard) pushReserved(it item) {
 func (sh *Shard) Drain() {
 	sh.begin()
 	sh.inTurn, sh.scheduled = true, false
+	sh.submitAll()
 	sh.pushAll() // before the writes below, which take longest: the other loops need not wait for them
 	sh.inbox.Disarm()
 	sh.inbox.Drain(drainMax, sh.take)
+	sh.takeMail()
 	more := !sh.inbox.Empty()
 	sh.finish()
 	if more && !sh.continuing {
@@ -192,6 +194,7 @@ func (sh *Shard) finish() {
 		return
 	}
 	sh.unfinished = false
+	sh.submitAll() // first: while connections are written the log works
 	sh.startRuns()
 	sh.pushAll()
 	sh.flushAll()
@@ -200,7 +203,7 @@ func (sh *Shard) finish() {
 	}
 	sh.pushAll() // what sessions that ended in a write left to say
 	sh.inTurn = false
-	if len(sh.outs) > 0 || len(sh.ready) > 0 {
+	if len(sh.outs) > 0 || len(sh.ready) > 0 || len(sh.entries) > 0 || len(sh.reads) > 0 {
 		sh.schedule()
 	}
 }
@@ -228,7 +231,7 @@ func (sh *Shard) takeItem(it *item) {
 	case opReplace:
 		sh.replaceIfOlder(it.ref, it.cmd)
 	case opKick:
-		if s := sh.resolve(it.ref); s != nil && sh.isUser(s, it.cmd.user, it.cmd.device) {
+		if s := sh.resolveAny(it.ref); s != nil && sh.isUser(s, it.cmd.user, it.cmd.device) {
 			sh.bye(s, codec.CodeKicked, it.cmd.reason)
 		}
 	case opLookup:

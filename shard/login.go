@@ -42,6 +42,7 @@ func (sh *Shard) hello(s *Session, f codec.Frame) bool {
 		sh.bye(s, codec.CodeDraining, "the server is stopping")
 	case open:
 		sh.login(s, h, h.User, sh.cfg.OpenRights, time.Time{})
+		return s.phase != phaseResume // else it stays until the log has answered
 	default:
 		return !sh.judge(s, AuthRequest{
 			User: string(h.User), Device: string(h.Device), Class: h.Class, Token: append([]byte(nil), h.Token...),
@@ -200,16 +201,25 @@ func (sh *Shard) login(s *Session, h codec.Hello, user []byte, rights Rights, ex
 	if sh.cfg.Events&EventOnline != 0 {
 		sh.event(s, EventOnline, codec.CodeOK)
 	}
-	sh.welcome(s, h, expires)
+	if sh.cfg.Log != nil {
+		sh.askResume(s, h)
+	} else {
+		sh.welcome(s, h, expires)
+	}
 	sh.replaceOthers(s, hash)
 }
 
-func (sh *Shard) welcome(s *Session, h codec.Hello, expires time.Time) {
-	w := codec.Welcome{
+// welcomeOf is the WELCOME as far as it does not depend on what is kept.
+func (sh *Shard) welcomeOf(s *Session) codec.Welcome {
+	return codec.Welcome{
 		Version: codec.Version, Heartbeat: s.heartbeat, Session: s.id, Time: sh.nowMilli,
 		MaxFrame: uint32(sh.cfg.MaxFrame), Window: sh.cfg.Window,
 		Node: []byte(sh.cfg.Node), User: sh.user(s),
 	}
+}
+
+func (sh *Shard) welcome(s *Session, h codec.Hello, expires time.Time) {
+	w := sh.welcomeOf(s)
 	var joined []*topic
 	for p := range h.Positions.All() {
 		state := codec.State{State: codec.StateLive}
@@ -253,7 +263,7 @@ func (sh *Shard) replaceOthers(s *Session, hash uint64) {
 }
 
 func (sh *Shard) replaceIfOlder(ref SessionRef, c *command) {
-	s := sh.resolve(ref)
+	s := sh.resolveAny(ref)
 	if s == nil || !sh.isUser(s, c.user, c.device) || s.id == c.session {
 		return
 	}

@@ -17,6 +17,7 @@ type Node struct {
 	host        Host
 	dir         *Directory
 	topics      topics
+	groups      topics // large groups, read from their own log
 	all         *topic // the one channel of KindAll; every shard is always in it
 	shards      []*Shard
 	nextSession atomic.Uint64
@@ -32,6 +33,7 @@ func NewNode(cfg Config, clock Clock, host Host) *Node {
 	n := &Node{cfg: cfg, clock: clock, host: host, dir: NewDirectory()}
 	n.nextSession.Store(clock.UnixMilli() << 20)
 	n.topics.init(cfg.Shards)
+	n.groups.init(cfg.Shards)
 	n.all = newTopic(codec.KindAll, codec.AllName, cfg.Shards)
 	for i := range cfg.Shards {
 		n.shards = append(n.shards, newShard(n, i))
@@ -150,7 +152,15 @@ func (n *Node) topic(kind codec.Kind, name []byte) *topic {
 	if kind == codec.KindAll {
 		return n.all
 	}
-	return n.topics.get(name)
+	return n.table(kind).get(name)
+}
+
+// table is where channels of a kind are found.
+func (n *Node) table(kind codec.Kind) *topics {
+	if kind == codec.KindGroup {
+		return &n.groups
+	}
+	return &n.topics
 }
 
 // pairUser says where in a direct MSG's frame the name of user stands.
@@ -233,3 +243,6 @@ func (n *Node) Draining() bool { return n.draining.Load() }
 
 // Online is the number of logged-in sessions.
 func (n *Node) Online() int { return n.dir.Len() }
+
+// Now is the time on the node's clock in nanoseconds, as in Entry.Born.
+func (n *Node) Now() int64 { return n.clock.Now() }

@@ -203,8 +203,7 @@ func (sh *Shard) written(s *Session, c Conn, gen uint32, size int) {
 	sh.stats.BytesOut += uint64(size)
 	if s.gen == gen && s.flags&flagBacklog == 0 && c.OutboundBuffered() > 0 {
 		s.flags |= flagBacklog
-		s.slow = sh.nowTick
-		sh.backlog = append(sh.backlog, closer{s.index, gen})
+		sh.backlog = append(sh.backlog, slowReader{s.index, gen, sh.nowTick})
 	}
 }
 
@@ -221,15 +220,18 @@ func (sh *Shard) sweepBacklog() {
 		n := sh.conn(s).OutboundBuffered()
 		if n == 0 {
 			s.flags &^= flagBacklog
+			sh.goOn(s)
 			continue
 		}
 		sh.backBytes += n
-		kept = append(kept, x)
-		if n < sh.cfg.OutLimit/2 {
-			s.slow = sh.nowTick
-		} else if s.phase == phaseLive && sh.nowTick-s.slow >= ticks(sh.cfg.SlowTimeout) {
+		switch {
+		case n < sh.cfg.OutLimit/2:
+			x.slow = sh.nowTick
+			sh.goOn(s)
+		case s.phase == phaseLive && sh.nowTick-x.slow >= ticks(sh.cfg.SlowTimeout):
 			sh.bye(s, codec.CodeSlow, "you do not read what is sent to you")
 		}
+		kept = append(kept, x)
 	}
 	sh.backlog = kept
 }

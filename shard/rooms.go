@@ -30,11 +30,14 @@ type room struct {
 	groups  []group           // 0: those without a filter; then one for each filter in use
 	filters map[string]uint32 // filter key → group; nil while nobody filters
 	members int
-	pending batch // what waits for the next run
-	running batch // what the run under way delivers
-	at      int   // group that the run is in
-	queued  bool  // in ready or active
-	all     bool  // the room of all: its members are the shard's live sessions
+	head    uint64    // highest seq that this shard has seen of the channel's log
+	away    int       // members that read the log themselves
+	joining []*cursor // those of them that have read all and come in with the next run
+	pending batch     // what waits for the next run
+	running batch     // what the run under way delivers
+	at      int       // group that the run is in
+	queued  bool      // in ready or active
+	all     bool      // the room of all: its members are the shard's live sessions
 }
 
 // group is the members of a room that get the same messages. While a run is under way members[:todo] have not
@@ -44,6 +47,7 @@ type group struct {
 	key     string
 	members []uint32 // subscriptions
 	todo    int
+	away    int    // members with this filter that are not in members
 	data    []byte // what the run under way has for this group
 	n       int    // messages in data
 }
@@ -60,7 +64,7 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 	case !sh.rights[s.rights].rights.MaySubscribe(name):
 		return nil, codec.CodeForbidden
 	}
-	if i, ok := sh.find(s, name); ok {
+	if i, ok := sh.find(s, kind, name); ok {
 		t := sh.rooms[sh.subs.at(i).room()].topic
 		if !sh.refilter(s, i, tags) {
 			return nil, codec.CodeRateLimited
@@ -70,24 +74,37 @@ func (sh *Shard) subscribe(s *Session, kind codec.Kind, name []byte, tags []stri
 	if int(s.nsubs) >= sh.cfg.MaxSubscriptions || len(sh.rooms) >= maxRooms && len(sh.freeRoom) == 0 {
 		return nil, codec.CodeRateLimited
 	}
-	r := sh.joinRoom(name)
+	r := sh.joinRoom(kind, name)
 	g, ok := sh.groupFor(r, tags)
 	if !ok { // and so the room has members, whose filters they are
 		return nil, codec.CodeRateLimited
 	}
-	i := sh.newSub()
-	*sh.subs.at(i) = subscription{session: s.index, where: where(r, g), next: s.subs}
-	s.subs = i + 1
-	s.nsubs++
-	sh.rooms[r].members++
-	sh.enter(i, g)
+	i := sh.attach(s, r, g)
+	if sh.cfg.Log == nil {
+		sh.enter(i, g)
+	} else {
+		sh.stayAway(s, i, g)
+	}
 	return sh.rooms[r].topic, codec.CodeOK
 }
 
+// attach makes a subscription of s to a room; it is not yet among those who get its runs.
+func (sh *Shard) attach(s *Session, r, g uint32) uint32 {
+	i := sh.newSub()
+	*sh.subs.at(i) = subscription{session: s.index, where: where(r, g), pos: noPos, next: s.subs}
+	s.subs = i + 1
+	s.nsubs++
+	sh.rooms[r].members++
+	return i
+}
+
+// noPos is the place of a subscription that is not in its group's members.
+const noPos = ^uint32(0)
+
 // find returns the session's subscription to a topic.
-func (sh *Shard) find(s *Session, name []byte) (uint32, bool) {
+func (sh *Shard) find(s *Session, kind codec.Kind, name []byte) (uint32, bool) {
 	for i := s.subs; i != 0; i = sh.subs.at(i - 1).next {
-		if sh.rooms[sh.subs.at(i-1).room()].topic.name == string(name) {
+		if t := sh.rooms[sh.subs.at(i-1).room()].topic; t.kind == kind && t.name == string(name) {
 			return i - 1, true
 		}
 	}
@@ -105,13 +122,13 @@ func (sh *Shard) newSub() uint32 {
 }
 
 // joinRoom finds the shard's room of a topic, or makes it and tells the node.
-func (sh *Shard) joinRoom(name []byte) uint32 {
-	if t := sh.node.topics.get(name); t != nil {
+func (sh *Shard) joinRoom(kind codec.Kind, name []byte) uint32 {
+	if t := sh.node.topic(kind, name); t != nil {
 		if r := t.rooms[sh.index]; r != 0 {
 			return r - 1
 		}
 	}
-	t := sh.node.topics.acquire(name)
+	t := sh.node.table(kind).acquire(kind, name)
 	var r uint32
 	if n := len(sh.freeRoom); n > 0 {
 		r, sh.freeRoom = sh.freeRoom[n-1], sh.freeRoom[:n-1]
@@ -185,6 +202,12 @@ func (sh *Shard) exit(i uint32) {
 	sub := sh.subs.at(i)
 	rm := &sh.rooms[sub.room()]
 	g := &rm.groups[sub.group()]
+	if sub.pos == noPos {
+		g.away--
+		rm.away--
+		sh.dropEmpty(rm, sub.group())
+		return
+	}
 	hole := int(sub.pos)
 	if hole < g.todo {
 		g.todo--
@@ -196,7 +219,13 @@ func (sh *Shard) exit(i uint32) {
 		sh.move(g, last, hole)
 	}
 	g.members = g.members[:last]
-	if last == 0 && sub.group() != 0 {
+	sub.pos = noPos
+	sh.dropEmpty(rm, sub.group())
+}
+
+// dropEmpty forgets a filter that nobody has.
+func (sh *Shard) dropEmpty(rm *room, i uint32) {
+	if g := &rm.groups[i]; i != 0 && len(g.members) == 0 && g.away == 0 {
 		delete(rm.filters, g.key)
 		*g = group{}
 	}
@@ -216,6 +245,13 @@ func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
 		return ok
 	}
 	rm := &sh.rooms[sub.room()]
+	if sub.pos == noPos {
+		rm.groups[g].away++ // first, so that exit does not forget it
+		rm.away++
+		sh.exit(i)
+		sub.where = where(sub.room(), g)
+		return true
+	}
 	old := &rm.groups[sub.group()]
 	data, n := old.data, old.n
 	served := int(sub.pos) >= old.todo
@@ -230,6 +266,9 @@ func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
 // leave ends subscription i of s.
 func (sh *Shard) leave(s *Session, i uint32) {
 	sub := sh.subs.at(i)
+	if sh.cfg.Log != nil {
+		sh.dropCursor(s, i+1)
+	}
 	link := &s.subs
 	for *link != i+1 {
 		link = &sh.subs.at(*link - 1).next
@@ -256,7 +295,7 @@ func (sh *Shard) closeRoom(r uint32) {
 	t.queued.Add(-int64(rm.pending.bytes()))
 	*rm = room{}
 	sh.freeRoom = append(sh.freeRoom, r)
-	sh.node.topics.release(t)
+	sh.node.table(t.kind).release(t)
 }
 
 // sub takes a SUB.
@@ -267,7 +306,13 @@ func (sh *Shard) sub(s *Session, f codec.Frame) error {
 	}
 	var t *topic
 	code := codec.CodeInvalid
-	if m.Mode <= codec.SubFromPosition && validTags(m.Ext) {
+	switch {
+	case m.Mode > codec.SubFromPosition || !validTags(m.Ext):
+	case sh.cfg.Log != nil:
+		if code = sh.askSub(s, &m, filterOf(m.Ext)); code == codec.CodeOK {
+			return nil // answered when the log has said where the channel stands
+		}
+	default:
 		t, code = sh.subscribe(s, m.Kind, m.Name, filterOf(m.Ext))
 	}
 	ob := sh.outOf(s)
@@ -297,7 +342,7 @@ func (sh *Shard) unsub(s *Session, f codec.Frame) error {
 	code := codec.CodeNotFound
 	if m.Kind != codec.KindTopic || !codec.ValidID(m.Name) {
 		code = codec.CodeInvalid
-	} else if i, ok := sh.find(s, m.Name); ok {
+	} else if i, ok := sh.find(s, m.Kind, m.Name); ok {
 		sh.leave(s, i)
 		code = codec.CodeOK
 	}

@@ -44,6 +44,10 @@ func (sh *Shard) send(s *Session, f codec.Frame) error {
 	if err != nil {
 		return err
 	}
+	if sh.cfg.Log != nil && (m.Flags&codec.MsgDurable != 0 || m.Kind == codec.KindGroup) {
+		sh.submit(s, &m)
+		return nil
+	}
 	code, why := sh.route(s, &m)
 	if code == codec.CodeOK {
 		sh.stats.MessagesIn++
@@ -57,10 +61,15 @@ func (sh *Shard) send(s *Session, f codec.Frame) error {
 	return nil
 }
 
-// route brings a message on its way.
+// validSend judges what does not depend on who sends.
+func validSend(m *codec.Send) bool {
+	return m.Kind.Valid() && codec.ValidID(m.Name) && (len(m.Ext) == 0 || validTags(m.Ext)) &&
+		(m.Kind != codec.KindAll || string(m.Name) == codec.AllName)
+}
+
+// route brings an ephemeral message on its way.
 func (sh *Shard) route(s *Session, m *codec.Send) (codec.Code, Drop) {
-	if !m.Kind.Valid() || !codec.ValidID(m.Name) || len(m.Ext) > 0 && !validTags(m.Ext) ||
-		m.Kind == codec.KindAll && string(m.Name) != codec.AllName {
+	if !validSend(m) {
 		return codec.CodeInvalid, DropInvalid
 	}
 	if m.Flags&codec.MsgDurable != 0 {

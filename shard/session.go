@@ -56,8 +56,11 @@ const maxGen = 1<<28 - 1
 
 // logout takes a session out of everything that others see. code is why; it is told to an embedding program.
 func (sh *Shard) logout(s *Session, code codec.Code) {
-	if s.phase != phaseLive {
+	if s.phase != phaseLive && s.phase != phaseResume {
 		return
+	}
+	if sh.cfg.Log != nil {
+		sh.endFlow(s)
 	}
 	if sh.cfg.Events&EventOffline != 0 {
 		sh.event(s, EventOffline, code)
@@ -84,6 +87,9 @@ func (sh *Shard) event(s *Session, kind EventKind, code codec.Code) {
 
 // closer names a use of a place: a session that got its BYE, or one with a backlog.
 type closer struct{ index, gen uint32 }
+
+// slowReader is a session whose connection has a backlog; slow is when it was last below half of the limit, in ticks.
+type slowReader struct{ index, gen, slow uint32 }
 
 // Window that BYE gives to clients that should come back, in milliseconds.
 func byeWindow(code codec.Code) (retry uint8, minMs, maxMs uint32) {
@@ -177,7 +183,7 @@ func idleAfter(heartbeat uint16) uint32 {
 func (sh *Shard) setDue(s *Session) {
 	var d uint32
 	switch s.phase {
-	case phaseNew, phaseAuth:
+	case phaseNew, phaseAuth, phaseResume:
 		d = s.seen + ticks(sh.cfg.LoginTimeout)
 	case phaseLive:
 		if d = s.seen + uint32(s.heartbeat)*10; s.flags&flagPinged != 0 {
@@ -188,6 +194,11 @@ func (sh *Shard) setDue(s *Session) {
 		}
 		if s.partial != 0 {
 			d = min(d, s.partial)
+		}
+		if s.flow != 0 {
+			if at := sh.flows.at(s.flow - 1).retryAt; at != 0 {
+				d = min(d, at)
+			}
 		}
 	default:
 		return
@@ -203,6 +214,9 @@ func (sh *Shard) onDue(s *Session) {
 		return
 	case phaseAuth:
 		sh.bye(s, codec.CodeOverloaded, "the credential could not be judged in time")
+		return
+	case phaseResume:
+		sh.bye(s, codec.CodeOverloaded, "where you go on could not be read in time")
 		return
 	case phaseLive:
 	default:
@@ -224,6 +238,9 @@ func (sh *Shard) onDue(s *Session) {
 		ob := sh.outOf(s)
 		ob.buf = codec.AppendPing(ob.buf, codec.Ping{})
 		sh.stats.Pings++
+	}
+	if s.flow != 0 && !sh.redeliver(s) {
+		return
 	}
 	sh.setDue(s)
 }

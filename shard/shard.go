@@ -66,20 +66,40 @@ type Shard struct {
 	outBytes  int
 	block     []byte // free rest of the block that messages are cut from
 	closing   []closer
-	void      outBuf   // for what is said to a session that has just ended
-	backlog   []closer // sessions whose connection has an outbound backlog
-	backBytes int      // their bytes, at the last tick
+	void      outBuf       // for what is said to a session that has just ended
+	backlog   []slowReader // sessions whose connection has an outbound backlog
+	backBytes int          // their bytes, at the last tick
 
 	// States this shard keeps for channels it owns, and those its own sessions have set.
 	states  stateTable
 	owned   map[uint32][]ownedState
 	drained uint32 // drain: the place up to which sessions were ended
 
+	// What is durable: see flow.go.
+	flows    slab[flow]
+	freeFlow uint32 // first free place, +1
+	nflows   int
+	tails    map[uint32]*tail           // by session: what arrives while its inbox is read
+	tailed   int                        // messages in them
+	cursors  map[uint32]*cursor         // by session: the logs that it reads itself
+	wanted   map[uint32][]wantedReceipt // by session
+	posDue   []closer                   // sessions whose POS is to be told
+	dirty    []closer                   // sessions whose device acknowledged something
+	entries  []Entry                    // for the log
+	reads    []*Read                    // for the log
+	marks    []Mark                     // for the log
+	heard    uint64                     // highest place of an inbox heard of
+	took     uint64                     // and of a commit that was taken: who has no flow has everything up to there
+	commits  []*Commit                  // scratch
+	served   []*Read                    // scratch
+	retry    []closer                   // sessions whose reads the log did not serve
+
 	outboxes []outbox // by shard
 	stats    Stats
 
 	// Shared.
 	inbox      *Ring[item]
+	mail       mail
 	wakeLoop   atomic.Pointer[Loop]
 	drainUntil atomic.Int64 // clock of the end of the drain; 0: none
 	mu         sync.Mutex
@@ -94,9 +114,13 @@ func newShard(n *Node, index int) *Shard {
 		inbox:    NewRing[item](n.cfg.InboxCapacity),
 		outboxes: make([]outbox, n.cfg.Shards),
 	}
+	sh.mail.init()
 	sh.take = sh.takeItems
 	sh.creditRun = min(max(sh.inbox.Cap()/(4*n.cfg.Shards), 1), creditRun)
 	sh.states.init()
+	sh.tails = make(map[uint32]*tail)
+	sh.cursors = make(map[uint32]*cursor)
+	sh.wanted = make(map[uint32][]wantedReceipt)
 	sh.rooms = []room{{topic: n.all, groups: make([]group, 1), all: true}}
 	n.all.rooms[index] = 1
 	sh.begin()
@@ -147,6 +171,16 @@ func (sh *Shard) begin() {
 func (sh *Shard) resolve(ref SessionRef) *Session {
 	if i := ref.Slot(); i < sh.sessions.n {
 		if s := sh.sessions.at(i); s.gen == ref.Gen() && s.phase == phaseLive {
+			return s
+		}
+	}
+	return nil
+}
+
+// resolveAny finds a session that is in the directory, also one that waits for its WELCOME.
+func (sh *Shard) resolveAny(ref SessionRef) *Session {
+	if i := ref.Slot(); i < sh.sessions.n {
+		if s := sh.sessions.at(i); s.gen == ref.Gen() && (s.phase == phaseLive || s.phase == phaseResume) {
 			return s
 		}
 	}

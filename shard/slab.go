@@ -30,6 +30,7 @@ const (
 	phaseFree    phase = iota
 	phaseNew           // open, no HELLO yet
 	phaseAuth          // HELLO is being judged off the loop
+	phaseResume        // judged and in the directory; where it goes on is being read
 	phaseLive          // welcomed
 	phaseClosing       // BYE is written; what comes is discarded until the peer closes or LingerTimeout
 )
@@ -41,6 +42,8 @@ const (
 	flagRefresh             // an AUTH is being judged
 	flagStates              // has an entry in Shard.owned
 	flagShut                // the writing side is closed
+	flagAllAway             // no member of the room of all: it reads that log itself, or gets a message on its own
+	flagFlush               // in Shard.posDue
 )
 
 // Session is one connection's state in the slab: 64 bytes, no pointers. Owned by the loop of its shard. Times are
@@ -62,7 +65,7 @@ type Session struct {
 	partial    uint32 // by when the unfinished frame must be complete
 	rights     uint32 // in Shard.rights
 	out        uint32 // its out buffer, +1; in a free place the next free one, +1
-	slow       uint32 // when its backlog was last below half of the limit
+	flow       uint32 // in Shard.flows, +1; 0: nothing durable yet
 	rateAt     uint32 // when rateTokens was last filled
 	rateTokens uint16
 	flags      uint16

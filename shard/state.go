@@ -124,7 +124,7 @@ func (sh *Shard) stateRoom(s *Session, m *codec.StateUpdate) (codec.Code, Drop) 
 	}
 	t := sh.node.all
 	if m.Kind == codec.KindTopic {
-		t = sh.node.topics.acquire(m.Name) // until the owner has it
+		t = sh.node.topics.acquire(codec.KindTopic, m.Name) // until the owner has it
 	}
 	o, lasts := ownedState{t, set.id}, set.remove || m.TTL > 0
 	if !lasts && !sh.own(s, o) {
@@ -172,7 +172,7 @@ func (sh *Shard) endStates(s *Session) {
 			if t = sh.node.topics.get([]byte(o.topic.name)); t == nil {
 				continue
 			}
-			t = sh.node.topics.acquire([]byte(o.topic.name))
+			t = sh.node.topics.acquire(codec.KindTopic, []byte(o.topic.name))
 		}
 		frame := codec.AppendState(nil, codec.StateUpdate{
 			Kind: t.kind, Name: []byte(t.name), Key: []byte(o.id.key), User: []byte(o.id.user),
@@ -238,7 +238,7 @@ func (sh *Shard) remember(t *topic, v *stateValue, set *stateSet) {
 			values = make(map[stateKey]*stateValue)
 			sh.states.channels[t] = values
 			if t.kind == codec.KindTopic {
-				sh.node.topics.acquire([]byte(t.name)) // while a value is kept
+				sh.node.topics.acquire(codec.KindTopic, []byte(t.name)) // while a value is kept
 			}
 		}
 		values[set.id] = v

@@ -17,6 +17,13 @@ const (
 	DropStaleSession              // the session ended while the message was on its way
 	DropStateLimit                // no place for one more STATE value
 	DropAdminInbox                // a publish from outside found an inbox full
+	DropLogFull                   // the log had no place for a durable message: BUSY
+	DropStore                     // the store refused a durable message or could not be written
+	DropWindow                    // more unanswered durable messages than the window: BUSY
+	DropBlocked                   // behind a durable message that was refused and has not come again
+	DropCatchingUp                // an ephemeral message for a reader that is still being fed from the log
+	DropReceipt                   // a receipt that is no longer tracked
+	DropMark                      // an acknowledgement that cannot be true
 	DropNoSubscribers             // nobody listens (not an error)
 	drops
 )
@@ -25,7 +32,9 @@ var dropNames = [drops]string{
 	DropSlowReader: "slow_reader", DropInboxFull: "inbox_full", DropRoomFull: "room_full",
 	DropRateLimited: "rate_limited", DropForbidden: "forbidden", DropInvalid: "invalid",
 	DropUnsupported: "unsupported", DropStaleSession: "stale_session", DropStateLimit: "state_limit",
-	DropAdminInbox: "admin_inbox_full", DropNoSubscribers: "no_subscribers",
+	DropAdminInbox: "admin_inbox_full", DropLogFull: "log_full", DropStore: "store", DropWindow: "window",
+	DropBlocked: "blocked", DropCatchingUp: "catching_up", DropReceipt: "receipt", DropMark: "mark",
+	DropNoSubscribers: "no_subscribers",
 }
 
 func (d Drop) String() string { return dropNames[d] }
@@ -60,6 +69,8 @@ type Stats struct {
 	InboxDepth    int64
 	InboxCapacity int64
 	SessionBytes  int64 // memory of the slabs, names and subscriptions
+	Flows         int64 // sessions that take part in durable messages
+	Cursors       int64 // logs that sessions read themselves
 
 	// Counters.
 	Opened       uint64
@@ -73,6 +84,11 @@ type Stats struct {
 	Runs         uint64 // fan-outs to rooms
 	Slices       uint64
 	Pings        uint64 // sent for silence
+	Durable      uint64 // durable messages stored for sessions of this shard
+	CaughtUp     uint64 // messages sent from the log
+	Behind       uint64 // times a reader fell behind
+	Redeliveries uint64
+	ReadsRefused uint64 // reads that the log did not take
 	Publishes    uint64 // messages from outside the connections; counted by the Node
 	Dropped      [drops]uint64
 	Byes         [byeCodes]uint64 // by code
@@ -110,6 +126,13 @@ func (st *Stats) Add(o *Stats) {
 	st.InboxDepth += o.InboxDepth
 	st.InboxCapacity += o.InboxCapacity
 	st.SessionBytes += o.SessionBytes
+	st.Flows += o.Flows
+	st.Cursors += o.Cursors
+	st.Durable += o.Durable
+	st.CaughtUp += o.CaughtUp
+	st.Behind += o.Behind
+	st.Redeliveries += o.Redeliveries
+	st.ReadsRefused += o.ReadsRefused
 	st.Opened += o.Opened
 	st.Logins += o.Logins
 	st.BytesIn += o.BytesIn

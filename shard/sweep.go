@@ -14,6 +14,7 @@ func (sh *Shard) Tick() {
 	sh.sweepClosing()
 	sh.sweepBacklog()
 	sh.expireStates()
+	sh.sweepLog()
 	if sh.drainUntil.Load() != 0 {
 		sh.drain()
 	}
@@ -78,9 +79,11 @@ func (sh *Shard) publish() {
 	st.BacklogBytes = int64(sh.backBytes)
 	st.InboxDepth = int64(sh.inbox.Len())
 	st.InboxCapacity = int64(sh.inbox.Cap())
+	st.Flows, st.Cursors = int64(sh.nflows), int64(len(sh.cursors))
 	const perPlace = 64 + 16 + 4
 	st.SessionBytes = int64(len(sh.sessions.chunks))*chunkLen*perPlace +
-		int64(len(sh.names.blocks))*nameBlock + int64(len(sh.subs.chunks))*chunkLen*16
+		int64(len(sh.names.blocks))*nameBlock + int64(len(sh.subs.chunks))*chunkLen*16 +
+		int64(len(sh.flows.chunks))*chunkLen*48
 	sh.mu.Lock()
 	sh.published = *st
 	sh.mu.Unlock()

@@ -90,12 +90,12 @@ func (ts *topics) get(name []byte) *topic {
 }
 
 // acquire returns the topic and holds it until release.
-func (ts *topics) acquire(name []byte) *topic {
+func (ts *topics) acquire(kind codec.Kind, name []byte) *topic {
 	st := ts.stripe(name)
 	st.mu.Lock()
 	t := st.m[string(name)]
 	if t == nil {
-		t = newTopic(codec.KindTopic, string(name), ts.shards)
+		t = newTopic(kind, string(name), ts.shards)
 		st.m[t.name] = t
 	}
 	t.refs++

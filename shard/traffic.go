@@ -22,12 +22,15 @@ func (sh *Shard) traffic(s *Session) {
 	switch s.phase {
 	case phaseClosing:
 		_, _ = c.Discard(c.InboundBuffered())
-	case phaseAuth:
+	case phaseAuth, phaseResume:
 		if c.InboundBuffered() > loginBacklog {
 			sh.bye(s, codec.CodeMalformed, "too much before WELCOME")
 		}
 	case phaseNew, phaseLive:
 		sh.read(s, c)
+		if s.flow != 0 && s.phase == phaseLive {
+			sh.goOn(s)
+		}
 	}
 }
 
@@ -161,17 +164,11 @@ func (sh *Shard) request(s *Session, f codec.Frame) error {
 	case codec.TypeState:
 		return sh.state(s, f)
 	case codec.TypeAck:
-		_, err := codec.ConsumeAck(f) // nothing is stored, so nothing is owed
-		return err
+		return sh.ack(s, f)
 	case codec.TypePull:
 		return sh.pull(s, f)
 	case codec.TypeList:
-		l, err := codec.ConsumeList(f)
-		if err == nil {
-			ob := sh.outOf(s)
-			ob.buf = codec.AppendListed(ob.buf, codec.Listed{Req: l.Req, Code: codec.CodeNotFound})
-		}
-		return err
+		return sh.list(s, f)
 	case codec.TypeAuth:
 		return sh.reauth(s, f)
 	case codec.TypeBye:
@@ -182,21 +179,6 @@ func (sh *Shard) request(s *Session, f codec.Frame) error {
 		return err
 	}
 	return sh.unknown(s, f)
-}
-
-// pull answers a PULL: there are no logs yet.
-func (sh *Shard) pull(s *Session, f codec.Frame) error {
-	p, err := codec.ConsumePull(f)
-	if err != nil {
-		return err
-	}
-	code := codec.CodeNotFound
-	if !p.Kind.Valid() || !codec.ValidName(p.Kind, p.Name) {
-		code = codec.CodeInvalid
-	}
-	ob := sh.outOf(s)
-	ob.buf = codec.AppendRange(ob.buf, codec.Range{Req: p.Req, Code: code})
-	return nil
 }
 
 // goodbye is the client's BYE: what it asked before is answered, then the connection is closed, at the next tick.
