@@ -8,12 +8,13 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 30s
 BENCH       ?= .
 BENCHTIME   ?= 1s
+ROUNDS      ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench fuzz clean
+.PHONY: help build run test test-crash check bench fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static binaries bin/gannetd and bin/gannet
 	@mkdir -p bin
@@ -29,6 +30,9 @@ test: ## all tests under the race detector, then those named TestNoRace without 
 	if [ -z "$$pkgs" ]; then echo 'no tests named TestNoRace'; exit 0; fi; \
 	echo "$(GO) test -run '^TestNoRace'" $$pkgs; \
 	$(GO) test -shuffle=on -timeout 15m -run '^TestNoRace' $$pkgs
+
+test-crash: ## kill the server ROUNDS (50) times under traffic and check that nothing is lost
+	$(GO) test -v -count 1 -timeout 60m -run '^TestKill$$' ./internal/crashtest -rounds $(ROUNDS)
 
 check: ## gofmt, vet, staticcheck, tidy, known vulnerabilities
 	@unformatted=$$(gofmt -l .) || exit 1; \

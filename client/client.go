@@ -18,7 +18,11 @@ type Client struct {
 	log    *slog.Logger
 	events chan event // to the dispatcher, bounded
 
-	subs subscriptions
+	subs   subscriptions
+	queue  queue
+	track  tracker
+	counts counters
+	life   context.Context // ends with Run; set by start, before anything that uses it
 
 	// expiry of the credential in use, zero if unknown: owned by connect, then by the connection's refresher.
 	expiry time.Time
@@ -47,6 +51,17 @@ func New(opt Options) (*Client, error) {
 	c.events = make(chan event, opt.Queue)
 	c.first.result = make(chan error, 1)
 	c.first.left = len(opt.Addrs)
+	if err := c.queue.open(opt.Outbox, opt.OutboxMessages, opt.OutboxBytes); err != nil {
+		return nil, fmt.Errorf("client: Options.Outbox: %w", err)
+	}
+	c.track.init(opt.KeepEcho)
+	if opt.Positions != nil {
+		at, err := opt.Positions.Load()
+		if err != nil {
+			return nil, fmt.Errorf("client: Options.Positions: %w", err)
+		}
+		c.track.restore(at)
+	}
 	return c, nil
 }
 
@@ -117,6 +132,7 @@ func (c *Client) start(ctx context.Context) (context.Context, error) {
 	}
 	c.started = true
 	ctx, c.cancel = context.WithCancel(ctx)
+	c.life = ctx
 	return ctx, nil
 }
 
@@ -127,6 +143,7 @@ func (c *Client) run(ctx context.Context) error {
 		defer close(dispatched)
 		c.dispatch(ctx)
 	}()
+	stopSaving := c.startSaving()
 	err := c.loop(ctx)
 	if ctx.Err() != nil {
 		err = ErrClosed
@@ -134,8 +151,12 @@ func (c *Client) run(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	stopSaving()
 	close(c.events)
 	<-dispatched
+	if c.opt.Positions != nil {
+		_ = c.saveOnce() // it is in the log, there is no handler left to tell
+	}
 	c.cancel()
 	c.err = err
 	c.first.attempt(err, true)
@@ -201,7 +222,7 @@ func (c *Client) loop(ctx context.Context) error {
 			return end.err
 		}
 		c.log.Info("gannet: no connection", "addr", t.addr, "err", end.err, "retry_in", pause)
-		c.post(ctx, event{kind: eventRetry, retry: Retry{Err: end.err, After: pause, Attempt: b.n}})
+		c.post(ctx, event{kind: eventRetry, retry: &Retry{Err: end.err, After: pause, Attempt: b.n}})
 		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
@@ -224,9 +245,9 @@ func (c *Client) session(ctx context.Context, t target) (end ending, moved targe
 	c.attach(cn)
 	c.first.attempt(nil, true)
 	c.log.Info("gannet: connected", "addr", t.addr, "node", cn.welcome.Node, "session", cn.welcome.Session)
-	c.post(ctx, event{kind: eventConnect, welcome: cn.welcome})
+	c.post(ctx, event{kind: eventConnect, welcome: &cn.welcome})
+	c.resumed(cn)
 	cn.wg.Go(func() { c.read(cn) })
-	c.refusedInHello(cn)
 
 	m, migrating := c.serve(ctx, cn)
 	cn.wg.Wait()
@@ -253,6 +274,8 @@ func (c *Client) attach(cn *conn) {
 		})
 	}
 	cn.wg.Go(cn.write)
+	cn.wg.Go(func() { c.pump(cn) })
+	cn.wg.Go(func() { c.tend(cn) })
 	// Only after cn became current: a Subscribe that came before is in the list, a later one asks by itself.
 	if subs, unsubs := c.subs.beyondHello(cn.told); len(subs)+len(unsubs) > 0 {
 		cn.wg.Go(func() { c.renewOffLoop(cn, subs, unsubs) })
@@ -288,6 +311,7 @@ func (c *Client) serve(ctx context.Context, cn *conn) (m move, migrating bool) {
 			return m, migrating
 		case <-ctx.Done():
 			c.detach()
+			c.lastAcks(cn)
 			cn.leave(ErrClosed)
 			return m, false
 		case order := <-cn.migrate:
@@ -297,6 +321,7 @@ func (c *Client) serve(ctx context.Context, cn *conn) (m move, migrating bool) {
 			timer.Reset(pause)
 		case <-timer.C:
 			c.detach()
+			c.lastAcks(cn)
 			cn.leave(errMoving)
 			return m, migrating
 		}

@@ -13,8 +13,10 @@ import (
 const (
 	// linger bounds how long a connection that is being left still takes answers.
 	linger = time.Second
-	// maxOthers bounds the unanswered requests that are not SENDs; SENDs have the server's window.
+	// maxOthers bounds the unanswered requests that are not SENDs; SENDs have the server's window, and those that a server
+	// with a log has to look up maxReads.
 	maxOthers = 256
+	maxReads  = 16
 	// frameSlack is how much longer than max_frame a received frame may be: a MSG has fields that its SEND has not.
 	frameSlack = 256
 )
@@ -27,19 +29,25 @@ type conn struct {
 	welcome Welcome
 	skew    time.Duration  // the server's clock minus ours
 	wish    time.Duration  // heartbeat asked for in HELLO
-	told    []subscription // in HELLO, with
-	states  []uint8        // what WELCOME said to each
+	told    []subscription // in HELLO, and behind them
+	logs    []Channel      // other channels with positions
+	states  []codec.State  // what WELCOME said to each
 
 	ctx    context.Context // ends with the connection; cancelled by end
 	cancel context.CancelFunc
 
 	in *frameReader // owned by login, then by the reader
 
+	ranging *call // the PULL whose messages come, nil for none; owned by the reader
+	left    int   // how many of them; owned by the reader
+	early   []Gap // came just now and may belong to a PULL; owned by the reader
+
 	out     chan []byte   // to the writer, bounded
 	control chan []byte   // to the writer, goes first: PING, PONG
 	kick    chan struct{} // to the writer: the heartbeat has changed
 	window  chan struct{} // a slot an unanswered SEND
 	others  chan struct{} // a slot any other unanswered request
+	reads   chan struct{} // but for SUB, PULL and LIST
 	auth    chan codec.AuthResult
 	migrate chan codec.Migrate // to serve
 
@@ -67,6 +75,7 @@ func newConn(nc net.Conn, opt *Options) *conn {
 		control: make(chan []byte, 16),
 		kick:    make(chan struct{}, 1),
 		others:  make(chan struct{}, maxOthers),
+		reads:   make(chan struct{}, maxReads),
 		auth:    make(chan codec.AuthResult, 1),
 		migrate: make(chan codec.Migrate, 1),
 		quit:    make(chan struct{}),

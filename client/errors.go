@@ -16,7 +16,7 @@ var (
 	ErrNotConnected = errors.New("not connected to a server")
 	// ErrLost is an ErrNotConnected whose request was under way: it may or may not have been carried out.
 	ErrLost = fmt.Errorf("%w: the connection ended before the answer came", ErrNotConnected)
-	// ErrBusy: the outgoing queue is full, the message of SendAsync was not taken.
+	// ErrBusy: the outgoing queue or the outbox is full, the message of SendAsync or Post was not taken.
 	ErrBusy = errors.New("the outgoing queue is full")
 )
 

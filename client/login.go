@@ -94,7 +94,9 @@ func (c *Client) login(cn *conn, token string) error {
 		Version: codec.Version, Heartbeat: seconds(cn.wish), Class: uint8(c.opt.Class),
 		Device: []byte(c.opt.Device), User: []byte(c.opt.User), Token: []byte(token),
 	}
-	cn.told = c.subs.inHello(&h)
+	c.track.atHello(&h, time.Now())
+	cn.told = c.subs.inHello(&h, &c.track)
+	cn.logs = c.track.inHello(&h)
 	b := codec.AppendHello(nil, h)
 	if len(b)-codec.HeaderLen > codec.LoginLimit {
 		return fmt.Errorf("a token of %d bytes does not fit into HELLO", len(token))
@@ -139,7 +141,11 @@ func (cn *conn) welcomed(f codec.Frame) error {
 		Time:      time.UnixMilli(int64(w.Time)),
 		MaxFrame:  int(min(w.MaxFrame, codec.MaxBody)),
 		Window:    int(w.Window),
+		Epoch:     w.InboxEpoch,
+		Inbox:     ResumeState(w.InboxState),
+		InboxHead: w.InboxHead,
 	}
+	cn.welcome.nonce, _ = w.Ext.Uint64(codec.TagNonce)
 	if cn.welcome.MaxFrame == 0 {
 		cn.welcome.MaxFrame = codec.DefaultLimit
 	}
@@ -150,7 +156,7 @@ func (cn *conn) welcomed(f codec.Frame) error {
 		cn.skew = time.Until(cn.welcome.Time)
 	}
 	for s := range w.States.All() {
-		cn.states = append(cn.states, s.State)
+		cn.states = append(cn.states, s)
 	}
 	cn.setHeartbeat(w.Heartbeat)
 	cn.window = make(chan struct{}, cn.welcome.Window)

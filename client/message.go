@@ -61,6 +61,14 @@ func channelOf(kind codec.Kind, name []byte, self string) Channel {
 	return Channel{kind, string(name)}
 }
 
+// wireName is the name that frames other than SEND and STATE carry: of a direct channel the pair.
+func (c Channel) wireName(self string) []byte {
+	if c.Kind == codec.KindDirect {
+		return codec.AppendPair(nil, []byte(self), []byte(c.Name))
+	}
+	return []byte(c.Name)
+}
+
 // Content says how to read a payload; 128–255 are the application's own.
 type Content uint8
 
@@ -80,17 +88,28 @@ type Message struct {
 	Tags    []string      // routing tags, at most 8 of 1 to 64 bytes
 	TTL     time.Duration // whole seconds; 0: none
 	Urgent  bool          // ahead of other traffic of a connection, not of its own channel
+	Durable bool          // stored before it is acknowledged; sent through the outbox
+	Receipt bool          // durable: who gets it tells this user by OnStatus when it was delivered and read
 
 	// Set by the server, ignored when sending.
 	Sender string
-	Seq    uint64 // 0: ephemeral
+	Seq    uint64 // place in the channel; 0: ephemeral
+	Epoch  uint64 // of the log that Seq belongs to; 0: ephemeral
 	Time   time.Time
-	Echo   bool // sent by this very client; seen only with Options.KeepEcho
+	Event  GroupEvent // not 0: a change of the group, Change reads it
+	Echo   bool       // sent by this very client; seen only with Options.KeepEcho
 }
 
 // Text is a text message.
 func Text(to Channel, text string) Message {
 	return Message{Channel: to, Content: UTF8, Payload: []byte(text)}
+}
+
+// Durable is a text message that is stored before it is acknowledged, and about which receipts are wanted.
+func Durable(to Channel, text string) Message {
+	m := Text(to, text)
+	m.Durable, m.Receipt = true, true
+	return m
 }
 
 // State is the latest value of (Channel, Key, User): typing, presence, a reading. An empty payload means that
@@ -103,9 +122,10 @@ type State struct {
 	Payload []byte
 }
 
-// Gap says that messages From to To (both included) of a channel will not come.
+// Gap says that messages From to To (both included) of a channel will not come. Those of GapNotSent are there and can be had
+// with Pull.
 type Gap struct {
-	Channel  Channel // Kind codec.KindInbox: positions of the user's inbox
+	Channel  Channel // Kind codec.KindInbox: positions of the user's inbox; List and Pull say what is there
 	From, To uint64
 	Reason   uint8 // codec.GapExpired, …
 }
@@ -120,6 +140,11 @@ type Welcome struct {
 	MaxFrame  int           // largest body of a frame, bytes
 	Window    int           // how many SENDs may be unanswered
 	Addr      string        // where the connection goes to
+	Epoch     uint64        // of what the server stores; 0: it stores nothing
+	Inbox     ResumeState   // what became of the position in the user's inbox
+	InboxHead uint64        // the newest position there
+
+	nonce uint64 // highest one stored for this device
 }
 
 // Retry says why there is no connection and when the next attempt is made.
@@ -153,6 +178,9 @@ func sendFrame(m Message, origin []byte) (codec.Send, error) {
 	if err := m.Channel.check(op); err != nil {
 		return codec.Send{}, err
 	}
+	if m.Receipt && !m.Durable {
+		return codec.Send{}, invalid(op, "receipts are for durable messages only")
+	}
 	if m.TTL < 0 || m.TTL > maxTTL {
 		return codec.Send{}, invalid(op, "ttl %v is not between 0 and %v", m.TTL, maxTTL)
 	}
@@ -170,6 +198,12 @@ func sendFrame(m Message, origin []byte) (codec.Send, error) {
 	if m.Urgent {
 		s.Flags |= codec.MsgUrgent
 	}
+	if m.Durable {
+		s.Flags |= codec.MsgDurable
+	}
+	if m.Receipt {
+		s.Flags |= codec.MsgReceipt
+	}
 	return s, nil
 }
 
@@ -185,15 +219,24 @@ func checkSize(op string, overhead, payload, limit int) error {
 	return nil
 }
 
+// readSend is the message of a SEND, as it was given to Send.
+func readSend(s codec.Send) Message {
+	return readMessage(codec.Msg{Ext: s.Ext, Flags: s.Flags, Kind: s.Kind, Name: s.Name, Content: s.Content, Payload: s.Payload}, "", nil)
+}
+
 func readMessage(m codec.Msg, self string, origin []byte) Message {
 	out := Message{
 		Channel: channelOf(m.Kind, m.Name, self),
 		Content: Content(m.Content),
 		Payload: append([]byte(nil), m.Payload...),
 		Urgent:  m.Flags&codec.MsgUrgent != 0,
+		Durable: m.Flags&codec.MsgDurable != 0,
+		Receipt: m.Flags&codec.MsgReceipt != 0,
 		Sender:  string(m.Sender),
 		Seq:     m.Seq,
-		Time:    time.UnixMilli(int64(m.Time)),
+	}
+	if m.Time != 0 {
+		out.Time = time.UnixMilli(int64(m.Time))
 	}
 	for tag, v := range m.Ext.All() {
 		switch {
@@ -201,6 +244,8 @@ func readMessage(m codec.Msg, self string, origin []byte) Message {
 			out.Tags = append(out.Tags, string(v))
 		case tag == codec.TagTTL && len(v) == 4:
 			out.TTL = time.Duration(binary.BigEndian.Uint32(v)) * time.Second
+		case tag == codec.TagEvent && len(v) == 1 && m.Kind == codec.KindGroup:
+			out.Event = GroupEvent(v[0])
 		case tag == codec.TagOrigin:
 			// The sender is compared too: others see the origin and could hide their messages behind it.
 			out.Echo = string(v) == string(origin) && out.Sender == self

@@ -57,11 +57,21 @@ type Options struct {
 	Origin   []byte
 	KeepEcho bool
 
+	// Outbox keeps durable messages until the server has them; nil: in memory. Load is called by New. It holds at most
+	// OutboxMessages (10,000) and OutboxBytes (64 MiB).
+	Outbox         Outbox
+	OutboxMessages int
+	OutboxBytes    int
+	// Positions keeps how far the handlers have got; nil: in memory, as long as the Client lives. Load is called by New.
+	Positions Positions
+
 	// Handlers, all called by one goroutine in order; see the package comment for what they may do. Nil ones
 	// are skipped.
-	OnMessage    func(Message)
+	OnMessage    func(Message) // a durable one is acknowledged when it has returned
 	OnState      func(State)
 	OnGap        func(Gap)
+	OnStatus     func(Status) // news about durable messages
+	OnResume     func(Resume) // what became of a position; follows OnConnect and subscriptions, not told when it is Live
 	OnConnect    func(Welcome)
 	OnDisconnect func(err error) // a welcomed connection has ended
 	OnRetry      func(Retry)     // the next attempt will be made after a pause
@@ -123,6 +133,15 @@ func (o *Options) defaults() {
 		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
+	}
+	if o.Outbox == nil {
+		o.Outbox = new(MemoryOutbox)
+	}
+	if o.OutboxMessages <= 0 {
+		o.OutboxMessages = 10_000
+	}
+	if o.OutboxBytes <= 0 {
+		o.OutboxBytes = 64 << 20
 	}
 	if o.uniform == nil {
 		o.uniform = uniform

@@ -107,13 +107,18 @@ func (cn *conn) readEnded(err error) {
 
 // handle acts on one frame. An error ends the connection.
 func (c *Client) handle(cn *conn, f codec.Frame) error {
+	if len(cn.early) > 0 && f.Type != codec.TypeGap && f.Type != codec.TypeRange {
+		c.earlyGaps(cn)
+	}
 	switch f.Type {
 	case codec.TypePing, codec.TypePong:
 		return cn.handlePing(f)
 	case codec.TypeSendAck, codec.TypeSubAck, codec.TypeErr:
 		return c.handleAnswer(cn, f)
-	case codec.TypeMsg, codec.TypeState, codec.TypeGap:
+	case codec.TypeMsg, codec.TypeState, codec.TypeGap, codec.TypePos, codec.TypeReceipt:
 		return c.handleEvent(cn, f)
+	case codec.TypeRange, codec.TypeListed:
+		return c.handleHistory(cn, f)
 	case codec.TypeAuth:
 		r, err := codec.ConsumeAuthResult(f)
 		if err == nil {
@@ -133,8 +138,6 @@ func (c *Client) handle(cn *conn, f codec.Frame) error {
 			err = byeError(b)
 		}
 		return err
-	case codec.TypePos, codec.TypeReceipt, codec.TypeRange, codec.TypeListed:
-		return nil // answers to what this client does not ask for
 	}
 	if f.Type >= codec.FirstUnknownRequest && f.Type <= codec.LastSkippable {
 		return nil
@@ -176,7 +179,7 @@ func (c *Client) handleAnswer(cn *conn, f codec.Frame) error {
 			if a.Code == codec.CodeOK && a.State == codec.StateRefused {
 				a.Code = codec.CodeForbidden
 			}
-			cn.answered(a.Req, answer{code: a.Code})
+			cn.answered(a.Req, answer{code: a.Code, state: codec.State{State: a.State, Epoch: a.Epoch, Head: a.Head}})
 		}
 		return err
 	}
@@ -186,46 +189,10 @@ func (c *Client) handleAnswer(cn *conn, f codec.Frame) error {
 	}
 	a := answer{code: e.Code, text: string(e.Text)}
 	if e.Req == 0 {
-		c.post(cn.ctx, event{kind: eventError, err: a.err("state")})
+		c.post(cn.ctx, event{kind: eventError, err: a.err("state or ack")})
 		return nil
 	}
 	cn.answered(e.Req, a)
-	return nil
-}
-
-func (c *Client) handleEvent(cn *conn, f codec.Frame) error {
-	self := cn.welcome.User
-	ev := event{}
-	switch f.Type {
-	case codec.TypeMsg:
-		m, err := codec.ConsumeMsg(f)
-		if err != nil {
-			return err
-		}
-		if c.opt.OnMessage == nil {
-			return nil
-		}
-		ev.kind, ev.message = eventMessage, readMessage(m, self, c.opt.Origin)
-		if ev.message.Echo && !c.opt.KeepEcho {
-			return nil
-		}
-	case codec.TypeState:
-		s, err := codec.ConsumeState(f)
-		if err != nil {
-			return err
-		}
-		ev.kind, ev.state = eventState, State{
-			Channel: channelOf(s.Kind, s.Name, self), Key: string(s.Key), User: string(s.User),
-			TTL: time.Duration(s.TTL) * time.Second, Payload: append([]byte(nil), s.Payload...),
-		}
-	case codec.TypeGap:
-		g, err := codec.ConsumeGap(f)
-		if err != nil {
-			return err
-		}
-		ev.kind, ev.gap = eventGap, Gap{Channel: channelOf(g.Kind, g.Name, self), From: g.From, To: g.To, Reason: g.Reason}
-	}
-	c.post(cn.ctx, ev)
 	return nil
 }
 

@@ -16,6 +16,8 @@ type answer struct {
 	seq  uint64
 	time uint64 // Unix milliseconds
 	text string
+
+	state codec.State // of a SUBACK
 }
 
 func (a answer) err(op string) error {
@@ -31,6 +33,16 @@ type call struct {
 	op       string
 	slots    chan struct{}
 	answered chan answer // one place
+
+	// What the reader does with the answer before anything that follows it on the wire; the fields that are not needed are zero.
+	took    func(answer)
+	ch      Channel        // of a PULL
+	limit   int            // of a PULL
+	history *History       // of a PULL: filled by the reader until it is answered
+	mends   *place         // of a PULL that fills a hole
+	next    uint64         // of a PULL: from its RANGE
+	gaps    []Gap          // of a PULL that fills a hole: ascending, what its RANGE leaves out and is not told yet
+	listed  *Conversations // of a LIST: filled by the reader
 }
 
 // connection returns the welcomed connection.
@@ -46,25 +58,31 @@ func (c *Client) connection() (*conn, error) {
 	return c.current, nil
 }
 
-// start takes a slot, numbers a request and queues it. It blocks while there is no slot or no room.
+// start begins a request that needs nothing but its answer.
 func (cn *conn) start(ctx context.Context, op string, slots chan struct{}, encode func(req uint32) []byte) (*call, error) {
+	cl := &call{op: op, slots: slots}
+	return cl, cn.begin(ctx, cl, encode)
+}
+
+// begin takes a slot, numbers a request and queues it. It blocks while there is no slot or no room.
+func (cn *conn) begin(ctx context.Context, cl *call, encode func(req uint32) []byte) error {
 	select {
-	case slots <- struct{}{}:
+	case cl.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("client: %s: too many requests are unanswered: %w", op, ctx.Err())
+		return fmt.Errorf("client: %s: too many requests are unanswered: %w", cl.op, ctx.Err())
 	case <-cn.ctx.Done():
-		return nil, ErrNotConnected
+		return ErrNotConnected
 	}
-	cl := &call{op: op, slots: slots, answered: make(chan answer, 1)}
+	cl.answered = make(chan answer, 1)
 	req := cn.register(cl)
 	if err := cn.enqueue(ctx, encode(req)); err != nil {
 		cn.mu.Lock()
 		delete(cn.pending, req)
 		cn.mu.Unlock()
-		<-slots
-		return nil, fmt.Errorf("client: %s: %w", op, err)
+		<-cl.slots
+		return fmt.Errorf("client: %s: %w", cl.op, err)
 	}
-	return cl, nil
+	return nil
 }
 
 func (cn *conn) register(cl *call) (req uint32) {
@@ -96,14 +114,26 @@ func (cn *conn) enqueue(ctx context.Context, frame []byte) error {
 
 // answered hands an answer to whoever waits. Called by the reader; an unknown req is nobody's business any more.
 func (cn *conn) answered(req uint32, a answer) {
+	if cl := cn.unanswered(req); cl != nil {
+		cl.end(a)
+	}
+}
+
+// unanswered takes a request out.
+func (cn *conn) unanswered(req uint32) *call {
 	cn.mu.Lock()
+	defer cn.mu.Unlock()
 	cl := cn.pending[req]
 	delete(cn.pending, req)
-	cn.mu.Unlock()
-	if cl != nil {
-		<-cl.slots
-		cl.answered <- a
+	return cl
+}
+
+func (cl *call) end(a answer) {
+	<-cl.slots
+	if cl.took != nil {
+		cl.took(a)
 	}
+	cl.answered <- a
 }
 
 func (cn *conn) wait(ctx context.Context, cl *call) (answer, error) {
@@ -124,14 +154,22 @@ func (cn *conn) wait(ctx context.Context, cl *call) (answer, error) {
 
 // SendResult is what the server said to a message that it took.
 type SendResult struct {
-	Seq  uint64    // 0 for an ephemeral message
+	ID   uint64    // of a durable message, as in Status
+	Seq  uint64    // 0 for an ephemeral message, and for a durable one that was stored so long ago that its number is no longer known
 	Time time.Time // the message's time, from the server's clock
 }
 
-// Send sends m as an ephemeral message and waits for the server's answer. It blocks while `window` sends are unanswered or
-// the outgoing queue is full, until ctx ends. A refusal is a *CodeError. ErrNotConnected means that
-// nothing was sent; after ErrLost, and after the end of ctx, the message may have been delivered.
+// Send sends m and waits for the server's answer. A refusal is a *CodeError.
+//
+// An ephemeral message blocks while `window` sends are unanswered or the outgoing queue is full, until ctx ends.
+// ErrNotConnected means that nothing was sent; after ErrLost, and after the end of ctx, the message may have been delivered.
+//
+// A durable one goes through the outbox: with or without a connection, as often as it takes, in the order of the calls. It is
+// stored when Send returns nil; a refusal is one for good. When ctx ends first the message stays in the outbox and is still sent.
 func (c *Client) Send(ctx context.Context, m Message) (SendResult, error) {
+	if m.Durable {
+		return c.sendDurable(ctx, m)
+	}
 	s, err := sendFrame(m, c.opt.Origin)
 	if err != nil {
 		return SendResult{}, err
@@ -158,8 +196,12 @@ func (c *Client) Send(ctx context.Context, m Message) (SendResult, error) {
 }
 
 // SendAsync queues m as an ephemeral message that is never answered, and does not block: ErrBusy when the queue is
-// full, ErrNotConnected without a connection. What is queued when the connection ends is lost.
+// full, ErrNotConnected without a connection. What is queued when the connection ends is lost. A durable m is given to Post.
 func (c *Client) SendAsync(m Message) error {
+	if m.Durable {
+		_, err := c.Post(m)
+		return err
+	}
 	s, err := sendFrame(m, c.opt.Origin)
 	if err != nil {
 		return err
@@ -179,9 +221,11 @@ func (c *Client) SendAsync(m Message) error {
 	}
 }
 
-func (cn *conn) checkSend(s codec.Send) error {
+func (cn *conn) checkSend(s codec.Send) error { return checkSend(s, cn.welcome.MaxFrame) }
+
+func checkSend(s codec.Send, limit int) error {
 	const fixed = 2 + 4 + 8 + 1 + 1 + 1 + 1 // ext_len, req, nonce, flags, kind, length of the name, content
-	return checkSize("send", fixed+len(s.Ext)+len(s.Name), len(s.Payload), cn.welcome.MaxFrame)
+	return checkSize("send", fixed+len(s.Ext)+len(s.Name), len(s.Payload), limit)
 }
 
 // SetState sets this user's value of key in a channel; an empty payload removes it. ttl is in whole seconds, at most

@@ -84,18 +84,18 @@ func (s *subscriptions) all() []subscription {
 	return list
 }
 
-// inHello puts as many wishes without a filter into h as LoginLimit allows and returns these, in
+// inHello puts as many wishes without a filter into h as LoginLimit allows, each with its position, and returns these, in
 // the order of h.Positions.
-func (s *subscriptions) inHello(h *codec.Hello) []subscription {
+func (s *subscriptions) inHello(h *codec.Hello, at *tracker) []subscription {
 	room := codec.LoginLimit - (len(codec.AppendHello(nil, *h)) - codec.HeaderLen)
 	var told []subscription
 	for _, sub := range s.all() {
-		const fixed = 1 + 1 + 8 + 8 // kind, length of the name, epoch, seq
-		if len(sub.tags) > 0 || fixed+len(sub.topic) > room {
+		if len(sub.tags) > 0 || positionLen(sub.topic) > room {
 			continue
 		}
-		room -= fixed + len(sub.topic)
-		h.Positions.Append(codec.Position{Kind: codec.KindTopic, Name: []byte(sub.topic)})
+		room -= positionLen(sub.topic)
+		epoch, seq := at.from(sub.topic)
+		h.Positions.Append(codec.Position{Kind: codec.KindTopic, Name: []byte(sub.topic), Epoch: epoch, Seq: seq})
 		told = append(told, sub)
 	}
 	return told
@@ -141,7 +141,7 @@ func (c *Client) Subscribe(ctx context.Context, topic string, tags ...string) er
 	if err != nil {
 		return err
 	}
-	err = cn.subscribe(ctx, sub)
+	err = c.subscribe(ctx, cn, sub)
 	var refused *CodeError
 	switch {
 	case errors.As(err, &refused):
@@ -158,6 +158,7 @@ func (c *Client) Unsubscribe(ctx context.Context, topic string) error {
 		return err
 	}
 	c.subs.drop(topic)
+	c.track.drop(topic)
 	cn, err := c.connection()
 	if err == nil {
 		err = cn.unsubscribe(ctx, topic)
@@ -168,18 +169,43 @@ func (c *Client) Unsubscribe(ctx context.Context, topic string) error {
 	return err
 }
 
-func (cn *conn) startSub(ctx context.Context, sub subscription) (*call, error) {
+// startSub asks for a topic, from its position if there is one.
+func (c *Client) startSub(ctx context.Context, cn *conn, sub subscription) (*call, error) {
 	ext, err := appendTags(nil, "subscribe", sub.tags)
 	if err != nil {
 		return nil, err
 	}
-	return cn.start(ctx, "subscribe", cn.others, func(req uint32) []byte {
-		return codec.AppendSub(nil, codec.Sub{Ext: ext, Req: req, Mode: codec.SubFromNow, Kind: codec.KindTopic, Name: []byte(sub.topic)})
+	cl := &call{op: "subscribe", slots: cn.reads, took: func(a answer) {
+		if a.code == codec.CodeOK {
+			c.subscribed(sub, a.state)
+		}
+	}}
+	return cl, cn.begin(ctx, cl, func(req uint32) []byte {
+		m := codec.Sub{Ext: ext, Req: req, Mode: codec.SubFromNow, Kind: codec.KindTopic, Name: []byte(sub.topic)}
+		if m.Epoch, m.Seq = c.track.from(sub.topic); m.Epoch != 0 {
+			m.Mode = codec.SubFromPosition
+		}
+		return codec.AppendSub(nil, m)
 	})
 }
 
-func (cn *conn) subscribe(ctx context.Context, sub subscription) error {
-	cl, err := cn.startSub(ctx, sub)
+// subscribed takes what the server said about a topic.
+func (c *Client) subscribed(sub subscription, s codec.State) {
+	state := ResumeState(s.State)
+	if m, ok := c.track.subscribed(sub.topic, len(sub.tags) > 0, state, s.Epoch, s.Head); ok {
+		c.deliver(event{kind: eventMark, mark: m})
+	}
+	c.tellResume(Resume{Topic(sub.topic), state, s.Head})
+}
+
+func (c *Client) tellResume(r Resume) {
+	if r.State != Live && c.opt.OnResume != nil {
+		c.deliver(event{kind: eventResume, resume: &r})
+	}
+}
+
+func (c *Client) subscribe(ctx context.Context, cn *conn, sub subscription) error {
+	cl, err := c.startSub(ctx, cn, sub)
 	if err != nil {
 		return err
 	}
@@ -226,7 +252,9 @@ func (c *Client) renewOnce(cn *conn, subs []subscription) (again []subscription)
 	calls := make([]*call, len(subs))
 	for i, sub := range subs {
 		if c.subs.holds(sub) {
-			calls[i], _ = cn.startSub(cn.ctx, sub)
+			if cl, err := c.startSub(cn.ctx, cn, sub); err == nil {
+				calls[i] = cl
+			}
 		}
 	}
 	for i, sub := range subs {
@@ -250,11 +278,17 @@ func (c *Client) renewOnce(cn *conn, subs []subscription) (again []subscription)
 	return again
 }
 
-// refusedInHello reports the subscriptions of HELLO that WELCOME refuses.
-func (c *Client) refusedInHello(cn *conn) {
-	for i, state := range cn.states {
-		if i < len(cn.told) && state == codec.StateRefused {
+// resumed takes what WELCOME says about the positions of HELLO, before anything else comes.
+func (c *Client) resumed(cn *conn) {
+	c.tellResume(Resume{State: cn.welcome.Inbox, Head: cn.welcome.InboxHead})
+	for i, s := range cn.states {
+		switch {
+		case i < len(cn.told) && s.State == codec.StateRefused:
 			c.lost(cn, cn.told[i], &CodeError{Op: "subscribe", Code: codec.CodeForbidden})
+		case i < len(cn.told):
+			c.subscribed(cn.told[i], s)
+		case i < len(cn.told)+len(cn.logs):
+			c.tellResume(Resume{cn.logs[i-len(cn.told)], ResumeState(s.State), s.Head})
 		}
 	}
 }

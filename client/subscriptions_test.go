@@ -133,8 +133,8 @@ func TestManySubscriptions(t *testing.T) {
 			delete(want, topic)
 		}
 		synctest.Wait()
-		if n := len(p.frames); n != maxOthers {
-			t.Errorf("%d SUBs without an answer, want %d", n, maxOthers)
+		if n := len(p.frames); n != maxReads {
+			t.Errorf("%d SUBs without an answer, want %d", n, maxReads)
 		}
 		for range total - inHello {
 			s := p.sub()

@@ -91,6 +91,7 @@ const (
 	TagStream      Tag = 8  // reserved: part of a stream
 	TagKeyID       Tag = 9  // reserved
 	TagTime        Tag = 10 // reserved: server time in PONG
+	TagEvent       Tag = 11 // u8, in MSG of a group: which change of the group the message tells
 	TagApplication Tag = 128
 )
 

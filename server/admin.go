@@ -59,6 +59,7 @@ func newAdmin(s *Server) (*admin, error) {
 	mux.Handle("POST /v1/sessions", a.guard(a.sessions))
 	mux.Handle("POST /v1/kick", a.guard(a.kick))
 	mux.Handle("POST /v1/publish", a.guard(a.publish))
+	a.routeGroups(mux)
 	mux.Handle("GET /debug/pprof/", a.guard(pprof.Index))
 	mux.Handle("GET /debug/pprof/cmdline", a.guard(pprof.Cmdline))
 	mux.Handle("GET /debug/pprof/profile", a.guard(pprof.Profile))
@@ -155,7 +156,7 @@ GET  /v1/node                 the same in short, JSON
 GET  /v1/sessions?user=U      who is online; POST {"users":[…]} for up to 10,000
 POST /v1/kick                 {"user":U,"device":D,"reason":R}
 POST /v1/publish              {"kind":"direct|topic|all","name":N,"sender":S,"text":T}
-GET  /debug/pprof/            profiles
+` + groupsIndex + `GET  /debug/pprof/            profiles
 `))
 }
 

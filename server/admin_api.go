@@ -121,13 +121,16 @@ func (a *admin) publish(w http.ResponseWriter, r *http.Request) {
 		Content uint8    `json:"content"`
 		Tags    []string `json:"tags"`
 		Urgent  bool     `json:"urgent"`
+		Durable bool     `json:"durable"` // stored before it is answered
+		Receipt bool     `json:"receipt"`
+		TTL     uint32   `json:"ttl"` // seconds after which it need not be delivered any more; 0: none
 	}
 	if !decode(w, r, &body) {
 		return
 	}
 	kind, ok := publishKinds[body.Kind]
 	if !ok || body.Text != "" && len(body.Payload) > 0 {
-		fail(w, http.StatusBadRequest, "kind must be direct, topic or all, and either text or payload (base64) be given")
+		fail(w, http.StatusBadRequest, "kind must be direct, group, topic or all, and either text or payload (base64) be given")
 		return
 	}
 	p := shard.Publication{Kind: kind, Name: body.Name, Sender: body.Sender, Content: body.Content, Payload: body.Payload}
@@ -138,8 +141,13 @@ func (a *admin) publish(w http.ResponseWriter, r *http.Request) {
 	if body.Text != "" {
 		p.Content, p.Payload = codec.ContentText, []byte(body.Text)
 	}
-	if body.Urgent {
-		p.Flags = codec.MsgUrgent
+	for flag, on := range map[uint8]bool{codec.MsgUrgent: body.Urgent, codec.MsgDurable: body.Durable, codec.MsgReceipt: body.Receipt} {
+		if on {
+			p.Flags |= flag
+		}
+	}
+	if body.TTL > 0 {
+		p.Ext = p.Ext.AppendUint32(codec.TagTTL, body.TTL)
 	}
 	for _, t := range body.Tags {
 		if len(t) > codec.MaxID {
@@ -148,15 +156,30 @@ func (a *admin) publish(w http.ResponseWriter, r *http.Request) {
 		}
 		p.Ext = p.Ext.Append(codec.TagRoute, []byte(t))
 	}
+	if body.Durable || kind == codec.KindGroup {
+		a.publishStored(w, r, p)
+		return
+	}
 	targets, code := a.s.Publish(p)
 	reply(w, publishStatus(code), map[string]any{"code": code.String(), "targets": targets, "time": time.Now().UnixMilli()})
+}
+
+func (a *admin) publishStored(w http.ResponseWriter, r *http.Request, p shard.Publication) {
+	ctx, cancel := context.WithTimeout(r.Context(), adminTimeout)
+	defer cancel()
+	st, err := a.s.PublishStored(ctx, p)
+	if err != nil {
+		fail(w, http.StatusGatewayTimeout, "the store did not answer in time; the message may be stored or not")
+		return
+	}
+	reply(w, publishStatus(st.Code), map[string]any{"code": st.Code.String(), "seq": st.Seq, "time": st.Time})
 }
 
 func publishStatus(c codec.Code) int {
 	switch c {
 	case codec.CodeOK:
 		return http.StatusOK
-	case codec.CodeBusy:
+	case codec.CodeBusy, codec.CodeUnavailable:
 		return http.StatusServiceUnavailable
 	case codec.CodeTooLarge:
 		return http.StatusRequestEntityTooLarge

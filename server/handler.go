@@ -96,10 +96,18 @@ func (h *handler) OnClose(c gnet.Conn, err error) (action gnet.Action) {
 		return gnet.None
 	case *shard.Session:
 		sh := h.s.loopOf(c.EventLoop()).sh
-		defer h.s.open.Add(-1) // this and the next also when something panics
-		defer sh.Closed(ctx, c)
-		if errors.Is(err, io.EOF) && ctx.Live() {
-			sh.Drain()
+		half := false
+		defer func() { // also when something panics
+			if !half {
+				defer h.s.open.Add(-1)
+				sh.Closed(ctx, c)
+			}
+		}()
+		if errors.Is(err, io.EOF) {
+			if ctx.Live() {
+				sh.Drain()
+			}
+			half = h.takeHalf(c, ctx)
 		}
 	default:
 		h.s.open.Add(-1)

@@ -136,15 +136,17 @@ func TestManySubscriptions(t *testing.T) {
 		_, err := c.Write(subs)
 		sent <- err
 	}()
-	for i := range total {
+	answered := make([]bool, total+1) // in any order: those that are granted come from the log
+	for range total {
 		a := c.SubAck()
 		want := codec.CodeOK
-		if i >= limit {
+		if a.Req > limit {
 			want = codec.CodeRateLimited
 		}
-		if a.Req != uint32(i+1) || a.Code != want {
-			t.Fatalf("SUBACK %+v, want %v to req %d", a, want, i+1)
+		if a.Req == 0 || int(a.Req) > total || answered[a.Req] || a.Code != want {
+			t.Fatalf("SUBACK %+v, want %v, once", a, want)
 		}
+		answered[a.Req] = true
 	}
 	if err := <-sent; err != nil {
 		t.Fatal(err)

@@ -83,10 +83,22 @@ func (lp *loop) Continue() {
 }
 
 // Close closes a connection at once.
-func (lp *loop) Close(c shard.Conn) { _ = lp.el.Close(c.(gnet.Conn)) }
+func (lp *loop) Close(c shard.Conn) {
+	if half, ok := c.(*halfConn); ok {
+		half.close()
+		return
+	}
+	_ = lp.el.Close(c.(gnet.Conn))
+}
 
 // CloseWrite ends the writing side of a connection.
-func (lp *loop) CloseWrite(c shard.Conn) { _ = unix.Shutdown(c.(gnet.Conn).Fd(), unix.SHUT_WR) }
+func (lp *loop) CloseWrite(c shard.Conn) {
+	if half, ok := c.(*halfConn); ok {
+		half.shut()
+		return
+	}
+	_ = unix.Shutdown(c.(gnet.Conn).Fd(), unix.SHUT_WR)
+}
 
 // postTick asks for one tick; a loop that has not come to the last one is not asked again.
 func (lp *loop) postTick(now int64) {

@@ -46,6 +46,13 @@ func (s *Server) writeMetrics(w io.Writer) {
 	count("gannet_pings_sent_total", st.Pings)
 	count("gannet_publishes_total", st.Publishes)
 	count("gannet_closed_by_peer_total", st.ClosedByPeer)
+	gauge("gannet_flows", st.Flows)
+	gauge("gannet_log_readers", st.Cursors)
+	count("gannet_durable_messages_total", st.Durable)
+	count("gannet_caught_up_messages_total", st.CaughtUp)
+	count("gannet_fell_behind_total", st.Behind)
+	count("gannet_redeliveries_total", st.Redeliveries)
+	count("gannet_log_reads_refused_total", st.ReadsRefused)
 	for _, d := range shard.Drops() {
 		count(`gannet_dropped_total{reason="`+d.String()+`"}`, st.Dropped[d])
 	}

@@ -14,17 +14,20 @@ import (
 
 	"gannet/codec"
 	"gannet/server/auth"
+	"gannet/store"
 )
 
 // Options of a server. Zero values mean the defaults given beside the fields.
 type Options struct {
-	Listen     string        // where clients connect, host:port: "127.0.0.1:7000"; port 0 takes a free one
-	Admin      string        // admin HTTP, host:port: "127.0.0.1:7001"; "off" for none
-	AdminToken string        // asked of admin clients as a bearer token; required off loopback
-	Data       string        // folder for what is stored: "data"
-	Node       string        // name of this node, an identifier: "gannet"
-	Loops      int           // event loops: one a CPU
-	Drain      time.Duration // time over which sessions are ended when Run's context ends: 10 s
+	Listen     string                      // where clients connect, host:port: "127.0.0.1:7000"; port 0 takes a free one
+	Admin      string                      // admin HTTP, host:port: "127.0.0.1:7001"; "off" for none
+	AdminToken string                      // asked of admin clients as a bearer token; required off loopback
+	Data       string                      // folder for what is stored: "data"
+	Store      string                      // "pebble" (on disk, in Data) or "memory" (gone with the process): "pebble"
+	OpenStore  func() (store.Store, error) // nil: by Store and Data; for programs with a store of their own
+	Node       string                      // name of this node, an identifier: "gannet"
+	Loops      int                         // event loops: one a CPU
+	Drain      time.Duration               // time over which sessions are ended when Run's context ends: 10 s
 
 	Auth        auth.Authenticator // nil: everyone is whom they say (only on loopback, or with Insecure)
 	Insecure    bool               // allow open logins from other machines
@@ -60,8 +63,8 @@ type Limits struct {
 
 // Descriptors that are not for connections.
 const (
-	reservedFiles = 256 // admin clients, connections that are being refused, the store
-	loopFiles     = 8   // of each loop: listener, poller, its wake-up, the socket pair
+	reservedFiles = 1024 // admin clients, connections that are being refused, the tables of the store (at most 512)
+	loopFiles     = 8    // of each loop: listener, poller, its wake-up, the socket pair
 )
 
 // Validate fills in the defaults and says which field is wrong, and why.
@@ -118,6 +121,7 @@ func (o *Options) defaults() {
 	or(&o.Listen, "127.0.0.1:7000")
 	or(&o.Admin, "127.0.0.1:7001")
 	or(&o.Data, "data")
+	or(&o.Store, "pebble")
 	or(&o.Node, "gannet")
 	or(&o.Loops, runtime.GOMAXPROCS(0))
 	or(&o.Drain, 10*time.Second)

@@ -14,6 +14,7 @@ import (
 
 	"gannet/codec"
 	"gannet/server/auth"
+	"gannet/server/durable"
 	"gannet/shard"
 )
 
@@ -26,6 +27,7 @@ type Server struct {
 	node          *shard.Node
 	judge         *judge // nil with open logins
 	lanes         *lanes // nil without handlers
+	durableLog    *durable.Log
 	admin         *admin // nil when off
 	byeDraining   []byte // encoded once: sent to who connects while draining
 	byeOverloaded []byte // and to who connects when full
@@ -86,9 +88,14 @@ func New(o Options) (*Server, error) {
 	if cfg.Events = o.Handlers.events(); cfg.Events != 0 {
 		s.lanes = newLanes(o.Handlers, o.Limits.HandlerQueue, s.panicked)
 	}
+	if s.durableLog, err = durable.New(durableOptions(&o, s.log.Logger)); err != nil {
+		return nil, err
+	}
+	cfg.Log = s.durableLog
 	s.node = shard.NewNode(cfg, s.clock, s)
 	if o.Admin != "off" {
 		if s.admin, err = newAdmin(s); err != nil {
+			_ = s.durableLog.Close()
 			return nil, err
 		}
 	}
@@ -217,6 +224,7 @@ func (s *Server) startParts() error {
 			return err
 		}
 	}
+	s.durableLog.Start(s.node)
 	if s.lanes != nil {
 		s.lanes.start()
 	}
@@ -232,6 +240,9 @@ func (s *Server) closeParts() {
 	}
 	if s.judge != nil {
 		s.judge.stop()
+	}
+	if err := s.durableLog.Close(); err != nil {
+		s.log.Error("closing the store", "error", err)
 	}
 	if s.lanes != nil {
 		s.lanes.stop()

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 
 	"gannet/codec"
 )
@@ -32,12 +33,10 @@ func (sh *Shard) want(s *Session, frame []byte, place uint64) {
 		return
 	}
 	list := sh.wanted[s.index]
-	if n := len(list); n > 0 && list[n-1].seq >= m.Seq && list[n-1].name == string(m.Name) && list[n-1].kind == m.Kind {
-		return // sent again
-	}
 	if len(list) >= maxWanted {
-		sh.stats.drop(DropReceipt, 1)
-		list = append(list[:0], list[1:]...)
+		const most = maxWanted / 8
+		sh.stats.drop(DropReceipt, most)
+		list = slices.Delete(list, 0, most)
 	}
 	sh.wanted[s.index] = append(list, wantedReceipt{place, m.Kind, string(m.Name), m.Seq, string(m.Sender)})
 }
@@ -107,17 +106,17 @@ func (sh *Shard) ackInbox(s *Session, pos uint64) {
 		return // everything is acknowledged already
 	}
 	f := sh.flows.at(s.flow - 1)
-	// After a redelivery began, sent is lower than what the device may have.
-	if pos > max(f.sent, sh.heard) {
+	if pos > max(f.high, sh.heard) {
 		sh.falseAck(s)
 		return
 	}
-	if pos <= f.acked {
+	// What the session was told when it had no flow may lie above high: there was nothing for it.
+	if pos = min(pos, f.high); pos <= f.acked {
 		return
 	}
 	f.acked = pos
 	if f.state == inboxBehind && pos > f.sent {
-		f.sent = pos
+		f.sent = pos // it is being sent again and need not be
 	}
 	f.retries, f.retryAt = 0, 0
 	if f.acked < f.sent {
@@ -153,26 +152,27 @@ func (sh *Shard) tellReceipts(s *Session, list []wantedReceipt, pos uint64) {
 	if n == len(list) {
 		delete(sh.wanted, s.index)
 	} else {
-		sh.wanted[s.index] = append(list[:0], list[n:]...)
+		sh.wanted[s.index] = slices.Delete(list, 0, n)
 	}
 }
 
 // touchDirty has the device's position handed to the log within a second.
 func (sh *Shard) touchDirty(s *Session, f *flow) {
-	if !f.dirty {
-		f.dirty = true
+	if f.dirty == clean {
 		sh.dirty = append(sh.dirty, closer{s.index, s.gen})
 	}
+	f.dirty = moved
 }
 
-// mark collects what devices acknowledged.
-func (sh *Shard) mark(m Mark) {
+// mark collects what devices acknowledged; false: the log takes none and too many wait.
+func (sh *Shard) mark(m Mark) bool {
 	if len(sh.marks) >= sh.cfg.MaxMarks {
-		sh.stats.drop(DropMark, 1) // the log takes none: the position is told again with a later one
-		return
+		sh.stats.drop(DropMarksFull, 1)
+		return false
 	}
 	sh.marks = append(sh.marks, m)
 	sh.schedule()
+	return true
 }
 
 // markEnd hands over where a session ended.
@@ -193,21 +193,35 @@ func (sh *Shard) sweepLog() {
 		return
 	}
 	sh.sweepBehind()
-	if sh.nowTick%10 != 0 {
+	if sh.nowTick < sh.marksAt {
 		return
 	}
+	sh.marksAt = sh.nowTick + sweeps
+	kept := sh.dirty[:0]
 	for _, x := range sh.dirty {
-		s := sh.sessions.at(x.index)
-		if s.gen != x.gen || s.phase != phaseLive || s.flow == 0 {
-			continue
+		if s := sh.sessions.at(x.index); s.alive(x.gen) && s.flow != 0 && sh.sweepFlow(s) {
+			kept = append(kept, x)
 		}
-		f := sh.flows.at(s.flow - 1)
-		f.dirty = false
-		sh.mark(Mark{
-			User: string(sh.user(s)), Device: string(sh.device(s)), Mode: codec.AckDelivered, Kind: codec.KindInbox, Seq: f.acked,
-		})
 	}
-	sh.dirty = sh.dirty[:0]
+	if sh.dirty = kept; len(kept) == 0 && cap(kept) > keepOuts {
+		sh.dirty = nil
+	}
+}
+
+// sweepFlow hands over a position that moved; once it has stayed for a second the flow may go. True: it is looked at again.
+func (sh *Shard) sweepFlow(s *Session) bool {
+	f := sh.flows.at(s.flow - 1)
+	if f.dirty == moved {
+		if sh.mark(Mark{
+			User: string(sh.user(s)), Device: string(sh.device(s)), Mode: codec.AckDelivered, Kind: codec.KindInbox, Seq: f.acked,
+		}) {
+			f.dirty = handed
+		}
+		return true
+	}
+	f.dirty = clean
+	sh.rest(s)
+	return false
 }
 
 // handMarks gives the log what it takes of the acknowledgements.

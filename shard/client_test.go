@@ -141,8 +141,13 @@ func describeBody(f codec.Frame) (string, error) {
 	case codec.TypeWelcome:
 		w, err := codec.ConsumeWelcome(f)
 		line := fmt.Sprintf("WELCOME %s %ds", w.User, w.Heartbeat)
+		if w.InboxState != codec.StateLive || w.InboxHead != 0 {
+			line += fmt.Sprintf(" inbox %d/%d", w.InboxState, w.InboxHead)
+		}
 		for s := range w.States.All() {
-			line += fmt.Sprintf(" %d", s.State)
+			if line += fmt.Sprintf(" %d", s.State); s.Head != 0 {
+				line += fmt.Sprintf("/%d", s.Head)
+			}
 		}
 		return line, err
 	case codec.TypeAuth:
@@ -159,17 +164,28 @@ func describeBody(f codec.Frame) (string, error) {
 		return fmt.Sprintf("BYE %v", b.Code), err
 	case codec.TypeSendAck:
 		a, err := codec.ConsumeSendAck(f)
-		return fmt.Sprintf("SENDACK %d %v", a.Req, a.Code), err
+		return fmt.Sprintf("SENDACK %d %v%s", a.Req, a.Code, number(" #", a.Seq)), err
 	case codec.TypeMsg:
 		m, err := codec.ConsumeMsg(f)
 		name := strings.ReplaceAll(string(m.Name), "\x1f", "+")
-		return fmt.Sprintf("MSG %v %s %s: %s", m.Kind, name, m.Sender, brief(m.Payload)), err
+		return fmt.Sprintf("MSG %v %s%s %s: %s", m.Kind, name, number(" #", m.Seq), m.Sender, brief(m.Payload)), err
 	case codec.TypeSubAck:
 		a, err := codec.ConsumeSubAck(f)
-		return fmt.Sprintf("SUBACK %d %v", a.Req, a.Code), err
+		line := fmt.Sprintf("SUBACK %d %v", a.Req, a.Code)
+		if a.State != codec.StateLive || a.Head != 0 {
+			line += fmt.Sprintf(" %d/%d", a.State, a.Head)
+		}
+		return line, err
 	case codec.TypeRange:
 		r, err := codec.ConsumeRange(f)
-		return fmt.Sprintf("RANGE %d %v", r.Req, r.Code), err
+		return fmt.Sprintf("RANGE %d %v%s%s", r.Req, r.Code, number(" ×", uint64(r.Count)), number(" next ", r.Next)), err
+	case codec.TypeGap:
+		g, err := codec.ConsumeGap(f)
+		name := strings.ReplaceAll(string(g.Name), "\x1f", "+")
+		return fmt.Sprintf("GAP %v %s %d–%d %d", g.Kind, name, g.From, g.To, g.Reason), err
+	case codec.TypePos:
+		p, err := codec.ConsumePos(f)
+		return fmt.Sprintf("POS %d", p.InboxPos), err
 	case codec.TypeListed:
 		l, err := codec.ConsumeListed(f)
 		return fmt.Sprintf("LISTED %d %v", l.Req, l.Code), err
@@ -182,6 +198,14 @@ func describeBody(f codec.Frame) (string, error) {
 		return fmt.Sprintf("STATE %v %s %s %s %d: %s", s.Kind, name, s.Key, s.User, s.TTL, brief(s.Payload)), err
 	}
 	return fmt.Sprintf("%v ?", f.Type), nil
+}
+
+// number is a number that is not told when it is 0.
+func number(before string, n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(before, n)
 }
 
 func brief(p []byte) string {

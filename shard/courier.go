@@ -65,6 +65,9 @@ func (c *Courier) Room(kind codec.Kind, name []byte, seq uint64, frame []byte, b
 	if t == nil {
 		return
 	}
+	if seq != 0 {
+		t.told.Store(seq) // before the look at the members, see joinRoom
+	}
 	for i := range t.rooms {
 		if t.hasMember(i) {
 			t.queued.Add(int64(len(frame)))

@@ -28,7 +28,7 @@ func (sh *Shard) admitDurable(s *Session, m *codec.Send) (codec.Code, Drop) {
 	if !sh.mayPublish(s, m.Kind, m.Name) {
 		return codec.CodeForbidden, DropForbidden
 	}
-	f := sh.flowOf(s, sh.took)
+	f := sh.flowOf(s, 0)
 	if durable && f.blocked != 0 && m.Nonce > f.blocked {
 		return codec.Code(f.refusal), DropBlocked
 	}
@@ -66,10 +66,13 @@ func (sh *Shard) entry(s *Session, m *codec.Send) Entry {
 	if sh.cfg.Events&EventMessage != 0 {
 		sh.messageEvent(s, append([]byte(nil), buf[:n]...)) // a copy: the log writes the seq into the frame
 	}
-	return Entry{
-		Ref: sh.ref(s), Nonce: m.Nonce, Born: sh.now, Buf: buf, Size: uint32(n), Head: nameAt(msg),
-		Req: m.Req, Kind: m.Kind, Flags: m.Flags,
+	e := Entry{
+		Ref: sh.ref(s), Born: sh.now, Buf: buf, Size: uint32(n), Head: nameAt(msg), Req: m.Req, Kind: m.Kind, Flags: m.Flags,
 	}
+	if m.Flags&codec.MsgDurable != 0 {
+		e.Nonce = m.Nonce
+	}
+	return e
 }
 
 // refuseAbove refuses the higher nonces from now on, as the order of a device's messages asks for. Only refusals that may be followed by
@@ -78,33 +81,49 @@ func (sh *Shard) refuseAbove(s *Session, nonce uint64, code codec.Code) {
 	if code < 1 || code > 99 || nonce == 0 || s.flow == 0 {
 		return
 	}
-	if f := sh.flows.at(s.flow - 1); f.blocked == 0 || nonce < f.blocked {
+	if f := sh.flows.at(s.flow - 1); f.blocked == 0 || nonce <= f.blocked {
 		f.blocked, f.refusal = nonce, uint16(code)
 	}
 }
 
 // sendAnswer tells a sender what became of its message.
 func (sh *Shard) sendAnswer(a *Answer) {
-	if a.Ref.Slot() >= sh.sessions.n || a.Ref == 0 {
-		return
-	}
-	s := sh.sessions.at(a.Ref.Slot())
-	if s.gen != a.Ref.Gen() || s.phase != phaseLive || s.flow == 0 {
+	s := sh.resolve(a.Ref)
+	if s == nil || s.flow == 0 {
 		return
 	}
 	f := sh.flows.at(s.flow - 1)
 	f.unanswered--
 	switch a.Code {
-	case codec.CodeOK:
-		sh.stats.Durable++
-	case codec.CodeDuplicate:
+	case codec.CodeOK, codec.CodeDuplicate:
+		if a.Code == codec.CodeOK && a.Nonce != 0 {
+			sh.stats.Durable++
+		}
+		if a.Nonce == f.blocked { // it had come again before its refusal was known
+			f.blocked = 0
+		}
 	default:
-		sh.stats.drop(DropStore, 1)
+		sh.stats.drop(dropOf(a.Code), 1)
 		sh.refuseAbove(s, a.Nonce, a.Code)
 	}
-	if a.Req == 0 && a.Nonce == 0 {
-		return
+	if a.Req != 0 || a.Nonce != 0 {
+		ob := sh.outOf(s)
+		ob.buf = codec.AppendSendAck(ob.buf, codec.SendAck{Req: a.Req, Code: a.Code, Seq: a.Seq, Time: a.Time})
 	}
-	ob := sh.outOf(s)
-	ob.buf = codec.AppendSendAck(ob.buf, codec.SendAck{Req: a.Req, Code: a.Code, Seq: a.Seq, Time: a.Time})
+	if f.sent == 0 {
+		sh.rest(s)
+	}
+}
+
+// dropOf is the reason behind a code with which the log refuses a message.
+func dropOf(code codec.Code) Drop {
+	switch code {
+	case codec.CodeBusy:
+		return DropLogFull
+	case codec.CodeForbidden:
+		return DropForbidden
+	case codec.CodeInvalid, codec.CodeNotFound, codec.CodeTooLarge:
+		return DropInvalid
+	}
+	return DropStore
 }

@@ -16,6 +16,7 @@ type batch struct {
 	born  int64  // when the oldest was received
 	low   uint64 // lowest seq of the durable ones among them, 0: none
 	high  uint64 // and the highest
+	brief bool   // there are some that are in no log
 }
 
 func (b *batch) add(frame []byte, born int64) {
@@ -38,6 +39,7 @@ func (b *batch) add(frame []byte, born int64) {
 // note keeps the range of seqs.
 func (b *batch) note(seq uint64) {
 	if seq == 0 {
+		b.brief = true
 		return
 	}
 	if b.low == 0 || seq < b.low {
@@ -97,7 +99,7 @@ func (b *batch) split(max int, rest *batch) {
 	b.n, b.ends = keep, b.ends[:keep]
 	b.buf = b.buf[:b.ends[keep-1]]
 	b.first = b.buf // in case it is the only one
-	b.low, b.high = 0, 0
+	b.low, b.high, b.brief = 0, 0, false
 	for frame := range b.all() {
 		b.note(msgSeq(frame))
 	}
@@ -180,7 +182,7 @@ func (sh *Shard) startRuns() {
 			small = sh.sessions.n <= smallRoom
 		}
 		sh.startRun(rm)
-		rm = sh.joinWaiting(r)
+		sh.meetReaders(r)
 		if small {
 			sh.runSmall(r)
 			if sh.endRun(r) {
@@ -236,6 +238,9 @@ func (sh *Shard) endRun(r uint32) (more bool) {
 		return true
 	}
 	rm.queued = false
+	if len(rm.readers) > 0 {
+		sh.letIn(r)
+	}
 	return false
 }
 
@@ -319,7 +324,7 @@ func (sh *Shard) slice() {
 			sh.active = slices.Delete(sh.active, 0, 1)
 			if sh.endRun(r) {
 				sh.startRun(&sh.rooms[r])
-				sh.joinWaiting(r)
+				sh.meetReaders(r)
 				sh.active = append(sh.active, r)
 			}
 		}
@@ -375,11 +380,10 @@ func (sh *Shard) step(r uint32, until int64) (done bool, now int64) {
 // serve writes a run to one member; the result is how many messages it got. The session, even the room's
 // membership, may have changed when it returns.
 func (sh *Shard) serve(s *Session, data []byte, n int) int {
-	c := sh.conn(s)
-	if s.flags&flagBacklog != 0 && c.OutboundBuffered()+len(data) > sh.liveLimit() {
+	if sh.overLimit(s, len(data)) {
 		sh.stats.drop(DropSlowReader, n)
 		return 0
 	}
-	sh.writeTo(s, c, data)
+	sh.writeTo(s, sh.conn(s), data)
 	return n
 }

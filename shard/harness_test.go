@@ -214,6 +214,7 @@ type world struct {
 	loops []*fakeLoop
 	conns []*fakeConn
 	rng   *rand.Rand
+	log   *modelLog // nil: Config.Log is
 }
 
 // newWorld makes a world in which everyone may do everything, unless mutate says otherwise.
@@ -266,7 +267,7 @@ func (w *world) step() bool {
 // run goes on until no loop has anything to do.
 func (w *world) run() {
 	w.t.Helper()
-	for n := 0; w.step(); n++ {
+	for n := 0; w.step() || w.log != nil && w.log.work(); n++ {
 		if n > 1_000_000 {
 			w.t.Fatalf("the shards never come to rest")
 		}

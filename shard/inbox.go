@@ -254,6 +254,8 @@ func (sh *Shard) trim() {
 	sh.flushAll()
 	sh.outs, sh.block, sh.refs = nil, nil, nil
 	sh.ready, sh.closing = slices.Clip(sh.ready), slices.Clip(sh.closing)
+	sh.posDue, sh.dirty, sh.commits, sh.served, sh.readers = nil, slices.Clone(sh.dirty), nil, nil, nil
+	sh.mail.trim()
 	for i := range sh.outboxes {
 		if box := &sh.outboxes[i]; len(box.items) == 0 {
 			box.items = nil

@@ -49,7 +49,7 @@ func (sh *Shard) checkSessions(t tb) (live int) {
 		if sh.conn(s) == nil || *sh.due.at(i) == 0 {
 			t.Errorf("shard %d: session %d has conn %v, due %d", sh.index, i, sh.conn(s), *sh.due.at(i))
 		}
-		if s.phase == phaseLive {
+		if s.phase == phaseLive || s.phase == phaseResume {
 			live++
 			rights[s.rights]++
 			if names[s.name] {
@@ -108,8 +108,8 @@ func (sh *Shard) checkRooms(t tb) {
 					t.Errorf("shard %d: member %d of room %d, group %d is %+v", sh.index, pos, r, g, *sub)
 				}
 			}
-			if n += len(gr.members); g > 0 && (len(gr.members) > 0) != (gr.tags != nil) {
-				t.Errorf("shard %d: group %d of room %d has %d members and tags %q", sh.index, g, r, len(gr.members), gr.tags)
+			if n += len(gr.members) + gr.away; g > 0 && (len(gr.members)+gr.away > 0) != (gr.tags != nil) {
+				t.Errorf("shard %d: group %d of room %d has %d members, %d away, and tags %q", sh.index, g, r, len(gr.members), gr.away, gr.tags)
 			}
 		}
 		if n != rm.members {

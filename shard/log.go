@@ -153,7 +153,8 @@ type Read struct {
 	More    bool   // there is more above Covered
 	Small   bool
 
-	cursor *cursor // ReadLog, ReadSub: the shard's own
+	cursor  *cursor // ReadLog, ReadSub: the shard's own
+	expires uint64  // ReadResume: the shard's own, when the credential ends, Unix milliseconds; 0: never
 }
 
 // LogPosition is a position in a channel's log. In Read.Logs Seq is the last one that the device knows.

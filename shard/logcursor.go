@@ -11,10 +11,11 @@ import "gannet/codec"
 //	                     behind ◀──────────────────┘
 type cursor struct {
 	session uint32
-	gen     uint32
 	room    uint32
 	sub     uint32 // subscription, +1; 0: the room of all
+	at      uint32 // in the room's readers
 	last    uint64 // seq up to which the log is on its way
+	turn    uint32 // counts changes of position and filter; a read that was asked for before is void
 	state   cursorState
 	dead    bool
 	next    *cursor // of the session
@@ -25,22 +26,39 @@ type cursorState uint8
 const (
 	cursorWaiting cursorState = iota // for the answer to a SUB or a login that says where it begins
 	cursorReading
-	cursorBehind  // the reader does not take more now
-	cursorJoining // has everything up to what waits for the next run
+	cursorBehind  // the reader does not take more now, or another of its logs is read first
+	cursorJoining // has everything that the room does not have, and waits for the end of a run or for the next one
 )
 
 // stayAway makes subscription i a member of group g that reads the log itself; where it begins is not known yet.
 func (sh *Shard) stayAway(s *Session, i, g uint32) *cursor {
 	sub := sh.subs.at(i)
-	rm := &sh.rooms[sub.room()]
 	sub.where, sub.pos = where(sub.room(), g), noPos
-	rm.groups[g].away++
-	rm.away++
+	sh.rooms[sub.room()].groups[g].away++
 	return sh.newCursor(s, sub.room(), i+1)
 }
 
+// fallOut has subscription i, which gets the room's runs, read the log itself.
+func (sh *Shard) fallOut(s *Session, i uint32) *cursor {
+	sub := sh.subs.at(i)
+	g := sub.group()
+	rm := &sh.rooms[sub.room()]
+	rm.groups[g].away++ // first, so that exit does not forget the filter
+	sh.exit(i)
+	rm.groups[g].away--
+	return sh.stayAway(s, i, g)
+}
+
+// awayFromAll has a session read the log of all itself.
+func (sh *Shard) awayFromAll(s *Session) *cursor {
+	s.flags |= flagAllAway
+	return sh.newCursor(s, 0, 0)
+}
+
 func (sh *Shard) newCursor(s *Session, room, sub uint32) *cursor {
-	c := &cursor{session: s.index, gen: s.gen, room: room, sub: sub, next: sh.cursors[s.index]}
+	rm := &sh.rooms[room]
+	c := &cursor{session: s.index, room: room, sub: sub, at: uint32(len(rm.readers)), next: sh.cursors[s.index]}
+	rm.readers = append(rm.readers, c)
 	sh.cursors[s.index] = c
 	return c
 }
@@ -55,53 +73,67 @@ func (sh *Shard) cursorOf(s *Session, sub uint32) *cursor {
 	return nil
 }
 
-// dropCursor ends the cursor of a subscription that ends.
-func (sh *Shard) dropCursor(s *Session, sub uint32) {
-	if c := sh.cursorOf(s, sub); c != nil {
-		sh.unwait(c)
-		sh.unlink(s, c)
-	}
-}
-
+// unlink ends a cursor.
 func (sh *Shard) unlink(s *Session, c *cursor) {
 	c.dead = true
-	first := sh.cursors[s.index]
-	if first == c {
-		if c.next == nil {
-			delete(sh.cursors, s.index)
-		} else {
-			sh.cursors[s.index] = c.next
-		}
-		return
+	if c.sub == 0 {
+		s.flags &^= flagAllAway
 	}
-	for p := first; p != nil; p = p.next {
-		if p.next == c {
-			p.next = c.next
-			return
+	rm := &sh.rooms[c.room]
+	last := len(rm.readers) - 1
+	rm.readers[c.at] = rm.readers[last]
+	rm.readers[c.at].at = c.at
+	rm.readers[last] = nil
+	if rm.readers = rm.readers[:last]; last == 0 {
+		rm.readers = nil
+	}
+	first := sh.cursors[s.index]
+	switch {
+	case first != c:
+		for first.next != c {
+			first = first.next
 		}
+		first.next = c.next
+	case c.next == nil:
+		delete(sh.cursors, s.index)
+	default:
+		sh.cursors[s.index] = c.next
 	}
 }
 
-// unwait takes a cursor out of its room's list.
-func (sh *Shard) unwait(c *cursor) {
-	if c.state != cursorJoining {
+// toBack has the session's other logs come first.
+func (sh *Shard) toBack(s *Session, c *cursor) {
+	if c.next == nil {
 		return
 	}
-	rm := &sh.rooms[c.room]
-	for i, x := range rm.joining {
-		if x == c {
-			last := len(rm.joining) - 1
-			rm.joining[i] = rm.joining[last]
-			rm.joining[last] = nil
-			rm.joining = rm.joining[:last]
-			return
+	p := sh.cursors[s.index]
+	if p == c {
+		sh.cursors[s.index] = c.next
+	} else {
+		for p.next != c {
+			p = p.next
 		}
+		p.next = c.next
 	}
+	for p = c.next; p.next != nil; p = p.next {
+	}
+	p.next, c.next = c, nil
+}
+
+// tags is the cursor's filter; nil: everything.
+func (sh *Shard) tags(c *cursor) []string {
+	if c.sub == 0 {
+		return nil
+	}
+	return sh.rooms[c.room].groups[sh.subs.at(c.sub-1).group()].tags
 }
 
 // startAt has a cursor go on behind seq last, of a log whose head is known to be head.
 func (sh *Shard) startAt(s *Session, c *cursor, last, head uint64) {
-	c.last = last
+	c.turn++
+	if c.last = last; c.state == cursorReading {
+		return // what is being read is void; logRead goes on from here
+	}
 	if last < head {
 		c.state = cursorBehind
 		sh.goOn(s)
@@ -110,134 +142,189 @@ func (sh *Shard) startAt(s *Session, c *cursor, last, head uint64) {
 	sh.comeIn(s, c)
 }
 
-// readLog asks for what the log has above what was sent.
-func (sh *Shard) readLog(c *cursor) {
-	s := sh.sessions.at(c.session)
-	rm := &sh.rooms[c.room]
+// readLog asks for what the log has above what was sent. A session reads one of its logs at a time: many at once would be more than
+// its connection is allowed to have waiting.
+func (sh *Shard) readLog(s *Session, c *cursor) {
+	t := sh.rooms[c.room].topic
 	c.state = cursorReading
-	r := &Read{
-		Op: ReadLog, Ref: sh.ref(s), User: string(sh.user(s)), Kind: rm.topic.kind, Name: rm.topic.name,
-		After: c.last, MaxBytes: sh.readChunk(), cursor: c,
-	}
-	if c.sub != 0 {
-		r.Tags = rm.groups[sh.subs.at(c.sub-1).group()].tags
-	}
-	sh.ask(r)
+	s.flags |= flagReading
+	sh.ask(&Read{
+		Op: ReadLog, Ref: sh.ref(s), Key: c.turn, User: string(sh.user(s)), Kind: t.kind, Name: t.name,
+		After: c.last, MaxBytes: sh.readChunk(), Tags: sh.tags(c), cursor: c,
+	})
 }
 
-// logRead sends what was read of a log.
+// logRead takes what was read of a log.
 func (sh *Shard) logRead(s *Session, r *Read) {
-	c := r.cursor
-	if c.dead || c.state != cursorReading {
-		return
-	}
+	s.flags &^= flagReading
+	c, gen := r.cursor, s.gen
 	switch {
+	case c.dead:
 	case r.Code == codec.CodeForbidden:
 		sh.expel(s, c)
-		return
-	case r.Code != codec.CodeOK || r.After != c.last:
+	case r.Code != codec.CodeOK:
 		c.state = cursorBehind
 		sh.later(s)
 		return
+	case r.Key != c.turn:
+		c.state = cursorBehind
+	case sh.crowded(s, len(r.Frames)):
+		c.state = cursorBehind // sweepBacklog has it go on
+		return
+	case r.More && r.Covered <= r.After:
+		c.state = cursorBehind // nothing came of it
+		sh.later(s)
+		return
+	default:
+		sh.feedLog(s, c, r)
 	}
+	if s.alive(gen) {
+		sh.goOn(s)
+	}
+}
+
+// feedLog sends a chunk of a log.
+func (sh *Shard) feedLog(s *Session, c *cursor, r *Read) {
 	gen := s.gen
 	c.last = max(c.last, r.Covered)
 	if len(r.Frames) > 0 {
-		if sh.feed(s, r); s.gen != gen {
+		if sh.feed(s, r); !s.alive(gen) {
 			return
 		}
 	}
-	if r.More {
-		c.state = cursorBehind
-		if sh.canTake(s) {
-			sh.readLog(c)
-		} else {
-			sh.stats.Behind++
-		}
+	if !r.More {
+		sh.comeIn(s, c)
 		return
 	}
-	sh.comeIn(s, c)
+	c.state = cursorBehind
+	sh.toBack(s, c)
+	if !sh.canTake(s) {
+		sh.stats.Behind++
+	}
+}
+
+// ahead says that a room has brought its members something above last, or is about to without all that is between.
+func (rm *room) ahead(last uint64) bool {
+	switch {
+	case rm.running.high > last:
+		return true
+	case rm.pending.low != 0:
+		return rm.pending.low > last+1
+	}
+	return rm.head > last
+}
+
+// level says that a room is going to bring everything above last, and nothing else.
+func (rm *room) level(last uint64) bool {
+	return (rm.head == 0 || last <= rm.head) && (rm.pending.low == 0 || rm.pending.low > last)
 }
 
 // comeIn makes a session a member of the room that has its log up to c.last; or has it read on, if the room is ahead.
 func (sh *Shard) comeIn(s *Session, c *cursor) {
-	rm := &sh.rooms[c.room]
-	underway := rm.queued && rm.running.n > 0
-	switch {
-	case underway && rm.running.high > c.last, rm.pending.low > c.last+1, rm.pending.low == 0 && rm.head > c.last:
+	switch rm := &sh.rooms[c.room]; {
+	case rm.ahead(c.last):
 		c.state = cursorBehind
-		if sh.canTake(s) {
-			sh.readLog(c)
-		}
-	case rm.pending.low != 0 || underway && c.sub == 0:
+		sh.goOn(s)
+	case rm.queued || !rm.level(c.last):
 		c.state = cursorJoining
-		rm.joining = append(rm.joining, c)
 	default:
-		rm.head = max(rm.head, c.last)
 		sh.enterRoom(s, c)
 	}
 }
 
 // enterRoom ends a cursor: from the next run on the session gets what the room gets.
 func (sh *Shard) enterRoom(s *Session, c *cursor) {
-	if c.sub == 0 {
-		s.flags &^= flagAllAway
-	} else {
-		rm := &sh.rooms[c.room]
+	rm := &sh.rooms[c.room]
+	rm.head = max(rm.head, c.last)
+	if c.sub != 0 {
 		g := sh.subs.at(c.sub - 1).group()
 		rm.groups[g].away--
-		rm.away--
 		sh.enter(c.sub-1, g)
 	}
 	sh.unlink(s, c)
 }
 
-// joinWaiting lets those in who wait for the run that has just begun: they get of it what they do not have.
-func (sh *Shard) joinWaiting(r uint32) *room {
+// meetReaders lets those in who wait for the run that has just begun. Who reads the log itself gets the run's STATEs, but not its
+// ephemeral messages.
+func (sh *Shard) meetReaders(r uint32) {
 	rm := &sh.rooms[r]
-	if rm.away > 0 {
-		if n := rm.running.ephemeral(); n > 0 {
-			sh.stats.drop(DropCatchingUp, n*(rm.away-len(rm.joining)))
-		}
+	if len(rm.readers) == 0 {
+		return
 	}
-	waiting := rm.joining
-	rm.joining = nil
-	for _, c := range waiting {
+	brief := rm.running.brief
+	readers := append(sh.readers[:0], rm.readers...) // those who end in a write leave the room's
+	for _, c := range readers {
 		s := sh.sessions.at(c.session)
-		if c.dead || s.gen != c.gen || s.phase != phaseLive {
-			continue
-		}
-		if rm = &sh.rooms[r]; rm.running.low > c.last+1 {
-			c.state = cursorBehind
-			sh.goOn(s)
-			continue
-		}
-		sh.giveRest(s, c)
-		if s.gen == c.gen && s.phase == phaseLive && !c.dead {
-			sh.enterRoom(s, c)
+		switch {
+		case c.dead:
+		case c.state == cursorJoining:
+			sh.join(s, c)
+		case brief:
+			sh.passBy(s, c)
 		}
 	}
-	return &sh.rooms[r]
+	clear(readers)
+	if sh.readers = readers[:0]; cap(readers) > keepOuts {
+		sh.readers = nil
+	}
 }
 
-// giveRest delivers the run's messages that a joining session does not have.
-func (sh *Shard) giveRest(s *Session, c *cursor) {
+// join brings a session into its room with the run that has just begun: it gets of the run what it does not have.
+func (sh *Shard) join(s *Session, c *cursor) {
 	rm := &sh.rooms[c.room]
-	var tags []string
-	if c.sub != 0 {
-		tags = rm.groups[sh.subs.at(c.sub-1).group()].tags
+	low, bytes, last := rm.running.low, rm.running.bytes(), max(c.last, rm.running.high)
+	if low > c.last+1 || sh.overLimit(s, bytes) {
+		c.state = cursorBehind
+		gen := s.gen
+		if sh.passBy(s, c); s.alive(gen) {
+			sh.goOn(s)
+		}
+		return
 	}
-	born := rm.running.born
+	enters := rm.level(last)
+	if rm.all && enters && (low == 0 || low > c.last) {
+		sh.enterRoom(s, c) // it is served with all others
+		return
+	}
+	gen, tags, born := s.gen, sh.tags(c), rm.running.born
 	for frame := range rm.running.all() {
 		if seq := msgSeq(frame); seq != 0 && seq <= c.last || tags != nil && !matches(frame, tags) {
 			continue
 		}
-		// Copied: the run's bytes are used again.
-		if sh.deliverCopy(s, frame, born); s.gen != c.gen {
+		if sh.deliverCopy(s, frame, born); !s.alive(gen) {
 			return
 		}
 	}
-	c.last = max(c.last, rm.running.high)
+	if c.last = last; enters && !rm.all {
+		sh.enterRoom(s, c) // of all it is a member when the run is over: the run would be served to it
+	}
+}
+
+// letIn lets those in who wait for nothing but the end of a run.
+func (sh *Shard) letIn(r uint32) {
+	rm := &sh.rooms[r]
+	for i := len(rm.readers) - 1; i >= 0; i-- {
+		if c := rm.readers[i]; c.state == cursorJoining && rm.level(c.last) {
+			sh.enterRoom(sh.sessions.at(c.session), c)
+		}
+	}
+}
+
+// passBy takes what is in no log past a session that reads the log.
+func (sh *Shard) passBy(s *Session, c *cursor) {
+	rm := &sh.rooms[c.room]
+	gen, tags, born := s.gen, sh.tags(c), rm.running.born
+	for frame := range rm.running.all() {
+		switch {
+		case msgSeq(frame) != 0 || tags != nil && !matches(frame, tags):
+		case codec.Type(frame[3]&0x1f) != codec.TypeState:
+			sh.stats.drop(DropCatchingUp, 1)
+		case c.state != cursorWaiting: // else it is asked for what is kept
+			if sh.deliverCopy(s, frame, born); !s.alive(gen) {
+				return
+			}
+		}
+	}
 }
 
 // deliverCopy is deliver for bytes that do not stay.
@@ -257,107 +344,12 @@ func (sh *Shard) fallBehind(r uint32, i int, s *Session, at, n int) bool {
 	}
 	var c *cursor
 	if rm.all {
-		s.flags |= flagAllAway
-		c = sh.newCursor(s, r, 0)
+		c = sh.awayFromAll(s)
 	} else {
-		sub := rm.groups[i].members[at]
-		sh.exit(sub)
-		rm = &sh.rooms[r]
-		c = sh.stayAway(s, sub, uint32(i))
+		c = sh.fallOut(s, rm.groups[i].members[at])
 	}
 	c.state, c.last = cursorBehind, rm.running.low-1
 	sh.stats.Behind++
+	sh.passBy(s, c)
 	return true
-}
-
-// membership takes a change of a large group.
-func (sh *Shard) membership(m *Membership) {
-	s := sh.receiver(m.Ref, m.User)
-	if s == nil || s.phase != phaseLive {
-		return // a login under way reads its groups later
-	}
-	name := []byte(m.Group)
-	i, ok := sh.find(s, codec.KindGroup, name)
-	switch {
-	case m.Leave && ok:
-		sh.leaveAfterRun(s, i)
-	case !m.Leave && !ok:
-		sh.joinLog(s, codec.KindGroup, name, m.Next)
-	}
-}
-
-// leaveAfterRun ends a subscription to a group; what waits for the room was sent while the user belonged to it.
-func (sh *Shard) leaveAfterRun(s *Session, i uint32) {
-	sub := sh.subs.at(i)
-	rm := &sh.rooms[sub.room()]
-	if sub.pos != noPos && rm.pending.n > 0 {
-		g := &rm.groups[sub.group()]
-		if sub.pos < uint32(g.todo) && g.n > 0 {
-			sh.deliverN(s, append([]byte(nil), g.data...), g.n, rm.running.born)
-		}
-		gen := s.gen
-		for frame := range rm.pending.all() {
-			if sh.deliverCopy(s, frame, rm.pending.born); s.gen != gen {
-				return
-			}
-		}
-	}
-	if s.phase == phaseLive {
-		sh.leave(s, i)
-	}
-}
-
-// joinLog makes a session a member of a channel that is read from its own log, from behind seq last. It reads first:
-// what came before this shard heard of the room is only there.
-func (sh *Shard) joinLog(s *Session, kind codec.Kind, name []byte, last uint64) {
-	if len(sh.rooms) >= maxRooms && len(sh.freeRoom) == 0 {
-		return
-	}
-	r := sh.joinRoom(kind, name)
-	c := sh.stayAway(s, sh.attach(s, r, 0), 0)
-	c.last, c.state = last, cursorBehind
-	sh.goOn(s)
-}
-
-// expel ends the membership of a session whose user has no right any more.
-func (sh *Shard) expel(s *Session, c *cursor) {
-	if c.sub != 0 {
-		sh.leave(s, c.sub-1)
-		return
-	}
-	sh.enterRoom(s, c)
-}
-
-// msgSeq is the seq of a MSG; 0 for an ephemeral one and for any other frame.
-func msgSeq(frame []byte) uint64 {
-	if codec.Type(frame[3]&0x1f) != codec.TypeMsg {
-		return 0
-	}
-	at := codec.HeaderLen
-	if frame[3]&codec.FlagExt != 0 {
-		at += 2 + int(be.Uint16(frame[at:]))
-	}
-	return be.Uint64(frame[at+3+int(frame[at+2]):])
-}
-
-// msgFlags are the flags of a MSG.
-func msgFlags(frame []byte) uint8 {
-	if codec.Type(frame[3]&0x1f) != codec.TypeMsg {
-		return 0
-	}
-	at := codec.HeaderLen
-	if frame[3]&codec.FlagExt != 0 {
-		at += 2 + int(be.Uint16(frame[at:]))
-	}
-	return frame[at]
-}
-
-// ephemeral is how many messages of a batch are not in a log.
-func (b *batch) ephemeral() (n int) {
-	for frame := range b.all() {
-		if msgSeq(frame) == 0 {
-			n++
-		}
-	}
-	return n
 }

@@ -202,7 +202,7 @@ func (sh *Shard) login(s *Session, h codec.Hello, user []byte, rights Rights, ex
 		sh.event(s, EventOnline, codec.CodeOK)
 	}
 	if sh.cfg.Log != nil {
-		sh.askResume(s, h)
+		sh.askResume(s, h, expires)
 	} else {
 		sh.welcome(s, h, expires)
 	}

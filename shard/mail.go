@@ -81,6 +81,73 @@ func (m *mail) done(c *Commit) {
 	<-m.slots
 }
 
+// trim lets go of what is kept to be used again.
+func (m *mail) trim() {
+	m.mu.Lock()
+	m.free = nil
+	if len(m.commits) == 0 {
+		m.commits = nil
+	}
+	if len(m.reads) == 0 {
+		m.reads = nil
+	}
+	m.mu.Unlock()
+}
+
+// takeMail takes what the log has for this shard.
+func (sh *Shard) takeMail() {
+	if sh.cfg.Log == nil {
+		return
+	}
+	sh.commits, sh.served = sh.mail.take(sh.commits[:0], sh.served[:0])
+	for i, c := range sh.commits {
+		sh.takeCommit(c)
+		sh.mail.done(c)
+		sh.commits[i] = nil
+	}
+	for i, r := range sh.served {
+		sh.takeRead(r)
+		sh.served[i] = nil
+	}
+	sh.tellPositions()
+}
+
+func (sh *Shard) takeCommit(c *Commit) {
+	sh.items += uint64(len(c.Steps) + len(c.Answers))
+	for i := range c.Steps {
+		st := &c.Steps[i]
+		switch {
+		case st.member != nil:
+			sh.membership(st.member)
+		case st.room != nil:
+			sh.enqueue(st.room, st.Frame, st.Born)
+		default:
+			sh.delivery(&st.Delivery)
+		}
+	}
+	for i := range c.Answers {
+		sh.sendAnswer(&c.Answers[i])
+	}
+}
+
+// delivery takes a message for one session.
+func (sh *Shard) delivery(d *Delivery) {
+	sh.heard = max(sh.heard, d.Place)
+	s := sh.receiver(d.Ref, d.User)
+	switch {
+	case s == nil:
+		if d.Frame != nil {
+			sh.stats.drop(DropStaleSession, 1)
+		}
+	case d.Place != 0:
+		sh.inboxMessage(s, d)
+	case s.phase == phaseLive:
+		sh.deliver(s, d.Frame, d.Born)
+	default:
+		sh.stats.drop(DropCatchingUp, 1)
+	}
+}
+
 // Served brings answered reads back to the shard that asked; all of them are of one. Any goroutine may call it.
 func (n *Node) Served(reads ...*Read) {
 	if len(reads) > 0 {

@@ -91,17 +91,39 @@ func (n *Node) Publish(p Publication) (targets int, code codec.Code) {
 	return targets, code
 }
 
-func (n *Node) publish(p Publication) (targets int, code codec.Code) {
+// message judges a publication and makes its MSG; the name of a direct one is still the receiver's.
+func (n *Node) message(p Publication, flags uint8) (codec.Msg, codec.Code) {
 	name, sender := []byte(p.Name), []byte(p.Sender)
 	m := codec.Msg{Ext: p.Ext, Flags: p.Flags, Kind: p.Kind, Name: name, Time: n.clock.UnixMilli(),
 		Sender: sender, Content: p.Content, Payload: p.Payload}
-	if !codec.ValidID(name) || !codec.ValidID(sender) || !validTags(p.Ext) || p.Flags&^codec.MsgUrgent != 0 ||
+	if !p.Kind.Valid() || !codec.ValidID(name) || !codec.ValidID(sender) || !validTags(p.Ext) || p.Flags&^flags != 0 ||
 		p.Kind == codec.KindAll && p.Name != codec.AllName {
-		return 0, codec.CodeInvalid
+		return m, codec.CodeInvalid
 	}
 	if codec.MsgLen(m)-codec.HeaderLen > n.cfg.MaxFrame {
-		return 0, codec.CodeTooLarge
+		return m, codec.CodeTooLarge
 	}
+	return m, codec.CodeOK
+}
+
+// Entry makes a publication for Log.Submit: a durable one, or one to a group.
+func (n *Node) Entry(p Publication) (Entry, codec.Code) {
+	m, code := n.message(p, codec.MsgUrgent|codec.MsgDurable|codec.MsgReceipt)
+	if code != codec.CodeOK {
+		return Entry{}, code
+	}
+	if p.Kind == codec.KindDirect {
+		m.Name = codec.AppendPair(nil, m.Sender, m.Name)
+	}
+	return NewEntry(m, n.clock.Now()), codec.CodeOK
+}
+
+func (n *Node) publish(p Publication) (targets int, code codec.Code) {
+	m, code := n.message(p, codec.MsgUrgent)
+	if code != codec.CodeOK {
+		return 0, code
+	}
+	name, sender := m.Name, m.Sender
 	born := n.clock.Now()
 	switch p.Kind {
 	case codec.KindDirect:

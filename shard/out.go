@@ -77,15 +77,9 @@ func (sh *Shard) reply(s *Session, frame []byte) { sh.outOf(s).share(frame) }
 func (sh *Shard) deliver(s *Session, frames []byte, born int64) { sh.deliverN(s, frames, 1, born) }
 
 func (sh *Shard) deliverN(s *Session, frames []byte, n int, born int64) {
-	if s.flags&flagBacklog != 0 {
-		kept := sh.conn(s).OutboundBuffered() + len(frames)
-		if s.out != 0 {
-			kept += sh.outs[s.out-1].len()
-		}
-		if kept > sh.liveLimit() {
-			sh.stats.drop(DropSlowReader, n)
-			return
-		}
+	if sh.overLimit(s, len(frames)) {
+		sh.stats.drop(DropSlowReader, n)
+		return
 	}
 	ob := sh.outOf(s)
 	ob.share(frames)
@@ -93,7 +87,12 @@ func (sh *Shard) deliverN(s *Session, frames []byte, n int, born int64) {
 		ob.born = born
 	}
 	ob.n += n
-	sh.outBytes += len(frames)
+	sh.spillOut(s, ob, len(frames))
+}
+
+// spillOut notes that n bytes were added to a session's out buffer, and writes what is too much to wait for the end of the turn.
+func (sh *Shard) spillOut(s *Session, ob *outBuf, n int) {
+	sh.outBytes += n
 	if ob.len() > flushOne {
 		sh.flush(s)
 	} else if sh.outBytes > flushAbove {
@@ -159,7 +158,7 @@ func (sh *Shard) write(s *Session, ob *outBuf, now int64) {
 	if size == 0 {
 		return
 	}
-	if s.flags&flagBacklog != 0 && s.phase == phaseLive && c.OutboundBuffered()+size > sh.cfg.OutLimit {
+	if s.phase == phaseLive && s.flags&flagBacklog != 0 && c.OutboundBuffered() > 0 && c.OutboundBuffered()+size > sh.cfg.OutLimit {
 		sh.stats.drop(DropSlowReader, ob.n)
 		ob.reset() // it would not be read
 		sh.bye(s, codec.CodeSlow, "you ask but do not read")

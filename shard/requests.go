@@ -20,7 +20,7 @@ func (sh *Shard) pull(s *Session, f codec.Frame) error {
 		code = codec.CodeForbidden
 	case p.Kind == codec.KindTopic && !sh.rights[s.rights].rights.MaySubscribe(p.Name):
 		code = codec.CodeForbidden
-	case !sh.mayAsk(s):
+	case !sh.mayAsk(s, sh.cfg.MaxReads):
 		code = codec.CodeBusy
 	}
 	if code == codec.CodeOK {
@@ -47,7 +47,7 @@ func (sh *Shard) list(s *Session, f codec.Frame) error {
 		code = codec.CodeNotFound
 	case l.Limit == 0:
 		code = codec.CodeInvalid
-	case !sh.mayAsk(s):
+	case !sh.mayAsk(s, sh.cfg.MaxReads):
 		code = codec.CodeBusy
 	}
 	if code == codec.CodeOK {
@@ -62,10 +62,13 @@ func (sh *Shard) list(s *Session, f codec.Frame) error {
 	return nil
 }
 
+// maxSubReads is how many SUBs of a session may wait for the log: a client that resumes sends all of them at once.
+const maxSubReads = 4096
+
 // mayAsk takes one of the reads that a session may have with the log.
-func (sh *Shard) mayAsk(s *Session) bool {
-	f := sh.flowOf(s, sh.took)
-	if int(f.reads) >= sh.cfg.MaxReads {
+func (sh *Shard) mayAsk(s *Session, most int) bool {
+	f := sh.flowOf(s, 0)
+	if int(f.reads) >= most {
 		return false
 	}
 	f.reads++
@@ -73,21 +76,20 @@ func (sh *Shard) mayAsk(s *Session) bool {
 }
 
 // askSub has the log say where a channel stands that a SUB asks for. It is answered in requestServed.
-func (sh *Shard) askSub(s *Session, m *codec.Sub, tags []string) codec.Code {
+func (sh *Shard) askSub(s *Session, m *codec.Sub) codec.Code {
+	tags := filterOf(m.Ext)
+	switch {
+	case m.Kind != codec.KindTopic && (m.Kind != codec.KindGroup && m.Kind != codec.KindAll || len(tags) > 0),
+		!codec.ValidName(m.Kind, m.Name):
+		return codec.CodeInvalid
+	case m.Kind == codec.KindTopic && sh.subWaits(s, m.Name), !sh.mayAsk(s, maxSubReads):
+		return codec.CodeBusy
+	}
 	var c *cursor
-	switch m.Kind {
-	case codec.KindTopic:
-		if i, ok := sh.find(s, m.Kind, m.Name); ok {
-			if c := sh.cursorOf(s, i+1); c != nil && c.state == cursorWaiting {
-				return codec.CodeBusy // an earlier SUB is not answered yet
-			}
-		}
-		if !sh.mayAsk(s) {
-			return codec.CodeBusy
-		}
+	if m.Kind == codec.KindTopic {
 		gen := s.gen
 		_, code := sh.subscribe(s, m.Kind, m.Name, tags)
-		if s.gen != gen || s.phase != phaseLive {
+		if !s.alive(gen) {
 			return codec.CodeOK
 		}
 		if code != codec.CodeOK {
@@ -99,15 +101,6 @@ func (sh *Shard) askSub(s *Session, m *codec.Sub, tags []string) codec.Code {
 				c = nil // it was there before
 			}
 		}
-	case codec.KindGroup, codec.KindAll:
-		if len(tags) > 0 || !codec.ValidName(m.Kind, m.Name) {
-			return codec.CodeInvalid
-		}
-		if !sh.mayAsk(s) {
-			return codec.CodeBusy
-		}
-	default:
-		return codec.CodeInvalid
 	}
 	sh.ask(&Read{
 		Op: ReadSub, Ref: sh.ref(s), User: string(sh.user(s)), Device: string(sh.device(s)), Kind: m.Kind, Name: string(m.Name),
@@ -116,9 +109,24 @@ func (sh *Shard) askSub(s *Session, m *codec.Sub, tags []string) codec.Code {
 	return codec.CodeOK
 }
 
+// subWaits says that an earlier SUB for a topic is not answered yet.
+func (sh *Shard) subWaits(s *Session, topic []byte) bool {
+	i, ok := sh.find(s, codec.KindTopic, topic)
+	if !ok {
+		return false
+	}
+	c := sh.cursorOf(s, i+1)
+	return c != nil && c.state == cursorWaiting
+}
+
+// readDone takes the answer of one of these reads into account.
 func (sh *Shard) readDone(s *Session) {
-	if s.flow != 0 {
-		sh.flows.at(s.flow-1).reads--
+	if s.flow == 0 {
+		return
+	}
+	f := sh.flows.at(s.flow - 1)
+	if f.reads--; f.sent == 0 {
+		sh.rest(s)
 	}
 }
 
@@ -173,10 +181,9 @@ func (sh *Shard) subServed(s *Session, r *Read) {
 		if r.Mode == codec.SubFromPosition && r.Next < r.Head {
 			c := sh.cursorOf(s, 0)
 			if c == nil {
-				s.flags |= flagAllAway
-				c = sh.newCursor(s, 0, 0)
+				c = sh.awayFromAll(s)
 			}
-			sh.moveTo(s, c, r.Next, r.Head)
+			sh.startAt(s, c, r.Next, r.Head)
 		}
 	case codec.KindGroup:
 		if i, ok := sh.find(s, r.Kind, name); ok {
@@ -194,19 +201,7 @@ func (sh *Shard) reposition(s *Session, i uint32, r *Read) {
 	}
 	c := sh.cursorOf(s, i+1)
 	if c == nil {
-		g := sh.subs.at(i).group()
-		sh.rooms[sh.subs.at(i).room()].groups[g].away++ // first, so that exit does not forget the filter
-		sh.exit(i)
-		sh.rooms[sh.subs.at(i).room()].groups[g].away--
-		c = sh.stayAway(s, i, g)
+		c = sh.fallOut(s, i)
 	}
-	sh.moveTo(s, c, r.Next, r.Head)
-}
-
-func (sh *Shard) moveTo(s *Session, c *cursor, last, head uint64) {
-	if c.state == cursorReading {
-		return // its read goes on from where it was; what the client has it drops
-	}
-	sh.unwait(c)
-	sh.startAt(s, c, last, head)
+	sh.startAt(s, c, r.Next, r.Head)
 }

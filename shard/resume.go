@@ -8,12 +8,15 @@ import (
 
 // askResume has the log say where a device goes on. The session is in the directory and in the rooms of its topics before, so
 // whatever is committed from now on finds it.
-func (sh *Shard) askResume(s *Session, h codec.Hello) {
+func (sh *Shard) askResume(s *Session, h codec.Hello, expires time.Time) {
 	s.phase, s.seen = phaseResume, sh.nowTick
 	sh.setDue(s)
 	r := &Read{
 		Op: ReadResume, Ref: sh.ref(s), User: string(sh.user(s)), Device: string(sh.device(s)),
 		Epoch: h.InboxEpoch, After: h.InboxPos, MaxBytes: sh.readChunk(),
+	}
+	if !expires.IsZero() {
+		r.expires = uint64(expires.UnixMilli())
 	}
 	for p := range h.Positions.All() {
 		pos := LogPosition{Kind: p.Kind, Name: string(p.Name), Epoch: p.Epoch, Seq: p.Seq}
@@ -62,7 +65,7 @@ func (sh *Shard) resumed(s *Session, r *Read) {
 	sh.stats.BytesIn += uint64(n)
 	sh.setDue(s)
 	sh.welcomeBack(s, r)
-	if s.gen != gen || s.phase != phaseLive {
+	if !s.alive(gen) {
 		return
 	}
 	sh.touch(s, 1, false)
@@ -84,9 +87,8 @@ func (sh *Shard) welcomeBack(s *Session, r *Read) {
 	}
 	ob := sh.outOf(s)
 	ob.buf = codec.AppendWelcome(ob.buf, w)
-	if s.expires != 0 {
-		left := time.Duration(int64(s.expires-sh.nowTick) * tick)
-		ob.buf = codec.AppendAuthResult(ob.buf, codec.AuthResult{Expires: sh.nowMilli + uint64(left.Milliseconds())})
+	if r.expires != 0 {
+		ob.buf = codec.AppendAuthResult(ob.buf, codec.AuthResult{Expires: r.expires})
 	}
 	sh.askStates(s, sh.node.all)
 	gen := s.gen
@@ -95,10 +97,24 @@ func (sh *Shard) welcomeBack(s *Session, r *Read) {
 	}
 	sh.resumeInbox(s, r)
 	for i := range r.Logs {
-		if s.gen != gen || s.phase != phaseLive {
+		if !s.alive(gen) {
 			return
 		}
 		sh.resumeLog(s, &r.Logs[i])
+	}
+	if s.alive(gen) {
+		sh.endWaiting(s)
+		sh.takeChanges(s)
+	}
+}
+
+// endWaiting ends the subscriptions of a login that the log has refused: it did not say where they begin.
+func (sh *Shard) endWaiting(s *Session) {
+	for c := sh.cursors[s.index]; c != nil; {
+		refused := c
+		if c = c.next; refused.state == cursorWaiting {
+			sh.leave(s, refused.sub-1)
+		}
 	}
 }
 
@@ -123,12 +139,11 @@ func (sh *Shard) resumeLog(s *Session, p *LogPosition) {
 	switch p.Kind {
 	case codec.KindAll:
 		rm := &sh.rooms[0]
-		if p.Seq >= p.Head && !rm.queued && rm.head <= p.Seq {
-			rm.head = p.Seq
+		if p.Seq >= p.Head && !rm.queued && !rm.ahead(p.Seq) && rm.level(p.Seq) {
+			rm.head = max(rm.head, p.Seq)
 			return // nothing is missing and nothing on its way
 		}
-		s.flags |= flagAllAway
-		sh.startAt(s, sh.newCursor(s, 0, 0), p.Seq, p.Head)
+		sh.startAt(s, sh.awayFromAll(s), p.Seq, p.Head)
 	case codec.KindGroup:
 		sh.joinLog(s, p.Kind, []byte(p.Name), p.Seq)
 	case codec.KindTopic:

@@ -30,9 +30,8 @@ type room struct {
 	groups  []group           // 0: those without a filter; then one for each filter in use
 	filters map[string]uint32 // filter key → group; nil while nobody filters
 	members int
-	head    uint64    // highest seq that this shard has seen of the channel's log
-	away    int       // members that read the log themselves
-	joining []*cursor // those of them that have read all and come in with the next run
+	head    uint64    // what the log has above this seq reaches the room; 0: not known
+	readers []*cursor // members that read the log themselves
 	pending batch     // what waits for the next run
 	running batch     // what the run under way delivers
 	at      int       // group that the run is in
@@ -139,6 +138,7 @@ func (sh *Shard) joinRoom(kind codec.Kind, name []byte) uint32 {
 	sh.rooms[r] = room{topic: t, groups: make([]group, 1)}
 	t.rooms[sh.index] = r + 1
 	t.setMember(sh.index, true)
+	sh.rooms[r].head = t.told.Load() // behind setMember: what is told from now on comes here
 	return r
 }
 
@@ -204,7 +204,6 @@ func (sh *Shard) exit(i uint32) {
 	g := &rm.groups[sub.group()]
 	if sub.pos == noPos {
 		g.away--
-		rm.away--
 		sh.dropEmpty(rm, sub.group())
 		return
 	}
@@ -247,9 +246,9 @@ func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
 	rm := &sh.rooms[sub.room()]
 	if sub.pos == noPos {
 		rm.groups[g].away++ // first, so that exit does not forget it
-		rm.away++
 		sh.exit(i)
 		sub.where = where(sub.room(), g)
+		sh.cursorOf(s, i+1).turn++
 		return true
 	}
 	old := &rm.groups[sub.group()]
@@ -266,8 +265,8 @@ func (sh *Shard) refilter(s *Session, i uint32, tags []string) bool {
 // leave ends subscription i of s.
 func (sh *Shard) leave(s *Session, i uint32) {
 	sub := sh.subs.at(i)
-	if sh.cfg.Log != nil {
-		sh.dropCursor(s, i+1)
+	if c := sh.cursorOf(s, i+1); c != nil {
+		sh.unlink(s, c)
 	}
 	link := &s.subs
 	for *link != i+1 {
@@ -309,7 +308,7 @@ func (sh *Shard) sub(s *Session, f codec.Frame) error {
 	switch {
 	case m.Mode > codec.SubFromPosition || !validTags(m.Ext):
 	case sh.cfg.Log != nil:
-		if code = sh.askSub(s, &m, filterOf(m.Ext)); code == codec.CodeOK {
+		if code = sh.askSub(s, &m); code == codec.CodeOK {
 			return nil // answered when the log has said where the channel stands
 		}
 	default:

@@ -66,6 +66,7 @@ type Shard struct {
 	outBytes  int
 	block     []byte // free rest of the block that messages are cut from
 	closing   []closer
+	halves    []slowReader // sessions whose peer sends no more; slow is by when they end
 	void      outBuf       // for what is said to a session that has just ended
 	backlog   []slowReader // sessions whose connection has an outbound backlog
 	backBytes int          // their bytes, at the last tick
@@ -83,15 +84,17 @@ type Shard struct {
 	tailed   int                        // messages in them
 	cursors  map[uint32]*cursor         // by session: the logs that it reads itself
 	wanted   map[uint32][]wantedReceipt // by session
+	changes  map[uint32][]*Membership   // by session: of its groups, while its login is under way
 	posDue   []closer                   // sessions whose POS is to be told
-	dirty    []closer                   // sessions whose device acknowledged something
+	dirty    []closer                   // sessions whose position moved, or did a second ago
 	entries  []Entry                    // for the log
 	reads    []*Read                    // for the log
 	marks    []Mark                     // for the log
+	marksAt  uint32                     // when positions are handed over next, in ticks
 	heard    uint64                     // highest place of an inbox heard of
-	took     uint64                     // and of a commit that was taken: who has no flow has everything up to there
 	commits  []*Commit                  // scratch
 	served   []*Read                    // scratch
+	readers  []*cursor                  // scratch
 	retry    []closer                   // sessions whose reads the log did not serve
 
 	outboxes []outbox // by shard
@@ -121,6 +124,7 @@ func newShard(n *Node, index int) *Shard {
 	sh.tails = make(map[uint32]*tail)
 	sh.cursors = make(map[uint32]*cursor)
 	sh.wanted = make(map[uint32][]wantedReceipt)
+	sh.changes = make(map[uint32][]*Membership)
 	sh.rooms = []room{{topic: n.all, groups: make([]group, 1), all: true}}
 	n.all.rooms[index] = 1
 	sh.begin()

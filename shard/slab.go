@@ -43,7 +43,8 @@ const (
 	flagStates              // has an entry in Shard.owned
 	flagShut                // the writing side is closed
 	flagAllAway             // no member of the room of all: it reads that log itself, or gets a message on its own
-	flagFlush               // in Shard.posDue
+	flagPos                 // in Shard.posDue
+	flagReading             // a log that it reads itself is being read
 )
 
 // Session is one connection's state in the slab: 64 bytes, no pointers. Owned by the loop of its shard. Times are

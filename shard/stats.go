@@ -24,6 +24,7 @@ const (
 	DropCatchingUp                // an ephemeral message for a reader that is still being fed from the log
 	DropReceipt                   // a receipt that is no longer tracked
 	DropMark                      // an acknowledgement that cannot be true
+	DropMarksFull                 // an acknowledgement that the log did not take in time
 	DropNoSubscribers             // nobody listens (not an error)
 	drops
 )
@@ -34,7 +35,7 @@ var dropNames = [drops]string{
 	DropUnsupported: "unsupported", DropStaleSession: "stale_session", DropStateLimit: "state_limit",
 	DropAdminInbox: "admin_inbox_full", DropLogFull: "log_full", DropStore: "store", DropWindow: "window",
 	DropBlocked: "blocked", DropCatchingUp: "catching_up", DropReceipt: "receipt", DropMark: "mark",
-	DropNoSubscribers: "no_subscribers",
+	DropMarksFull: "marks_full", DropNoSubscribers: "no_subscribers",
 }
 
 func (d Drop) String() string { return dropNames[d] }

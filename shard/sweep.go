@@ -13,6 +13,7 @@ func (sh *Shard) Tick() {
 	sh.sweep()
 	sh.sweepClosing()
 	sh.sweepBacklog()
+	sh.sweepHalves()
 	sh.expireStates()
 	sh.sweepLog()
 	if sh.drainUntil.Load() != 0 {
@@ -83,7 +84,7 @@ func (sh *Shard) publish() {
 	const perPlace = 64 + 16 + 4
 	st.SessionBytes = int64(len(sh.sessions.chunks))*chunkLen*perPlace +
 		int64(len(sh.names.blocks))*nameBlock + int64(len(sh.subs.chunks))*chunkLen*16 +
-		int64(len(sh.flows.chunks))*chunkLen*48
+		int64(len(sh.flows.chunks))*chunkLen*56
 	sh.mu.Lock()
 	sh.published = *st
 	sh.mu.Unlock()

@@ -19,6 +19,7 @@ type topic struct {
 	mask   []atomic.Uint64 // a bit a shard that has members
 	queued atomic.Int64    // bytes admitted and not yet being written, all shards together
 	states atomic.Int32    // STATE values kept
+	told   atomic.Uint64   // highest seq of the log that a Courier has brought to the shards with members; 0: not known
 	rooms  []uint32        // by shard: its room, +1; each entry is touched by its shard alone
 	refs   int             // guarded by the stripe's lock
 }

@@ -28,8 +28,8 @@ func (sh *Shard) traffic(s *Session) {
 		}
 	case phaseNew, phaseLive:
 		sh.read(s, c)
-		if s.flow != 0 && s.phase == phaseLive {
-			sh.goOn(s)
+		if s.flow != 0 || len(sh.cursors) > 0 {
+			sh.goOn(s) // it may have read what it had
 		}
 	}
 }

@@ -25,6 +25,7 @@ type benchCmd struct {
 	Conn      benchConn      `cmd:"" help:"Log in many connections and hold them: login rate and latency, heartbeats, false closes."`
 	P2P       benchP2P       `cmd:"" name:"p2p" help:"Direct messages between pairs at a fixed rate: latency, loss, order."`
 	Broadcast benchBroadcast `cmd:"" help:"Few publish at a fixed rate, all receive: latency and loss of every delivery."`
+	Verify    benchVerify    `cmd:"" help:"Durable messages under churn and crashes: nothing lost, twice, out of order or altered."`
 }
 
 // benchFlags are the flags of every scenario.
@@ -232,13 +233,15 @@ type benchProgress struct {
 	shown bool
 }
 
-func (p *benchProgress) show(s bench.Snapshot) {
+func (p *benchProgress) show(s bench.Snapshot) { p.line(s.Line()) }
+
+func (p *benchProgress) line(text string) {
 	p.shown = true
 	if p.width != nil {
-		fmt.Fprintf(p.out, "\r\x1b[K%s", clip(s.Line(), p.width()-1))
+		fmt.Fprintf(p.out, "\r\x1b[K%s", clip(text, p.width()-1))
 		return
 	}
-	fmt.Fprintln(p.out, s.Line())
+	fmt.Fprintln(p.out, text)
 }
 
 // end leaves the cursor on a new line.

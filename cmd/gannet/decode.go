@@ -227,7 +227,7 @@ func decodeNote(typ codec.Type, f codec.Field) string {
 var decodeTags = [...]string{
 	codec.TagTrace: "trace context", codec.TagRoute: "tag", codec.TagTTL: "ttl", codec.TagHeartbeat: "heartbeat",
 	codec.TagOrigin: "origin", codec.TagNonce: "highest nonce", codec.TagTarget: "target", codec.TagStream: "stream",
-	codec.TagKeyID: "key id", codec.TagTime: "server time",
+	codec.TagKeyID: "key id", codec.TagTime: "server time", codec.TagEvent: "event",
 }
 
 // decodeFlags names the bits that are set, the lowest first.

@@ -30,7 +30,7 @@ type Node struct {
 }
 
 // Start makes a server and runs it until the test ends. Empty addresses become free ports of 127.0.0.1; an empty
-// Drain is 200 ms, an empty Logger writes nothing.
+// Drain is 200 ms, an empty Logger writes nothing; messages are stored in memory unless Store or Data says otherwise.
 func Start(t testing.TB, o server.Options) *Node {
 	t.Helper()
 	s, err := New(o)
@@ -52,6 +52,9 @@ func Start(t testing.TB, o server.Options) *Node {
 func New(o server.Options) (*server.Server, error) {
 	if o.Drain == 0 {
 		o.Drain = 200 * time.Millisecond
+	}
+	if o.Store == "" && o.Data == "" {
+		o.Store = "memory"
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

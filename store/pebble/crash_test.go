@@ -84,6 +84,9 @@ func powerLoss(seed uint64) error {
 	}
 	o.FS = c.disk
 	for range 2 { // the second time behind a clean Close
+		if err := sound(c.disk); err != nil {
+			return err
+		}
 		if d, err = Open("store", o); err != nil {
 			return fmt.Errorf("Open behind the crash: %w", err)
 		}

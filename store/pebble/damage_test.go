@@ -209,7 +209,7 @@ func TestNewerFormat(t *testing.T) {
 	}
 	i := slices.IndexFunc(names, func(n string) bool { return strings.Contains(n, "marker.format-version.") })
 	newer := names[i][:strings.LastIndex(names[i], ".")] + ".999"
-	if err := disk.Rename(names[i], newer); err != nil {
+	if err := errors.Join(disk.Rename(names[i], newer), disk.Remove("store/"+sealName)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open("store", testOptions(disk)); !errors.Is(err, store.ErrFormat) {

@@ -21,9 +21,6 @@ import (
 	"gannet/store"
 )
 
-// format is the version of the layout that this code writes.
-const format = 1
-
 // Options of Open. Zero values mean the defaults given beside the fields. A small node does with a Memtable of 4 MiB, a Cache
 // of 8 MiB and 10,000 Heads, Devices and Users.
 type Options struct {
@@ -36,6 +33,9 @@ type Options struct {
 	Bucket   time.Duration // time one bucket covers, at least 1 ms; must not change: 24 h
 	FS       vfs.FS        // for tests; nil: the disk
 	Logger   *slog.Logger  // nil: slog.Default()
+
+	format   uint64                     // for tests; 0: this version's
+	upgrades map[uint64]func(*DB) error // and its steps
 }
 
 func (o *Options) defaults() {
@@ -46,6 +46,10 @@ func (o *Options) defaults() {
 	or(&o.Users, 200_000)
 	or(&o.Window, store.DefaultWindow)
 	or(&o.Bucket, store.DefaultBucket*time.Millisecond)
+	or(&o.format, format)
+	if o.upgrades == nil {
+		o.upgrades = upgrades
+	}
 	o.Bucket = max(o.Bucket, time.Millisecond)
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -66,6 +70,7 @@ func or[T comparable](v *T, d T) {
 type DB struct {
 	// Static after construction.
 	opts  Options
+	dir   string
 	db    *pebble.DB
 	lock  *pebble.Lock
 	epoch uint64
@@ -116,7 +121,7 @@ func Open(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	d := &DB{opts: o, lock: lock, failedCh: make(chan struct{}), closing: make(chan struct{})}
+	d := &DB{opts: o, dir: dir, lock: lock, failedCh: make(chan struct{}), closing: make(chan struct{})}
 	d.heads.init(o.Heads)
 	d.devices.init(o.Devices)
 	d.users.init(o.Users)
@@ -153,27 +158,27 @@ func (d *DB) open(dir string) error {
 	c := pebble.NewCache(d.opts.Cache)
 	defer c.Unref()
 	wals := d.opts.FS.PathJoin(dir, walFolder)
-	holds := d.holdsData(dir, wals)
+	if err := restoring(d.opts.FS, dir); err != nil {
+		return err
+	}
+	holds := holdsData(d.opts.FS, dir, wals)
 	if !holds {
 		if err := d.clear(dir); err != nil {
 			return fmt.Errorf("store: clearing %s: %w", dir, err)
 		}
 	}
+	if err := d.breakSeal(dir, wals); err != nil {
+		return fmt.Errorf("opening %s: %w", dir, err)
+	}
 	o := &pebble.Options{
 		Cache: c, Lock: d.lock, MemTableSize: d.opts.Memtable, MaxOpenFiles: 512,
-		FS: &guardedFS{FS: d.opts.FS, d: d}, WALDir: wals,
+		FS: &guardedFS{FS: d.opts.FS, d: d, dir: dir, wals: wals}, WALDir: wals,
 		FormatMajorVersion: pebble.FormatNewest, // older formats do not notice a flipped byte in the WAL
 		ErrorIfNotExists:   holds,
 		Logger:             logger{d}, EventListener: d.events(),
 		MemTableStopWritesThreshold: never, L0StopWritesThreshold: never, // room waits instead
 	}
-	// Compactions run one at a time, so the default scheduler's periodic look for room to run more has nothing to find; and its
-	// goroutine is left behind when Open fails, as it does again and again while a disk is full.
-	o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
-	o.Unsafe.AllowMissingWALDirs = true // the folder may have been moved: its WAL moved with it
-	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
+	shared(o)
 	var err error
 	if d.db, err = openPebble(dir, o); err != nil {
 		return openError(dir, err)
@@ -187,6 +192,17 @@ func (d *DB) open(dir string) error {
 	d.batch = d.db.NewBatch()
 	d.running.Store(true)
 	return nil
+}
+
+// shared are options that reading needs as well.
+func shared(o *pebble.Options) {
+	// Compactions run one at a time, so the default scheduler's periodic look for room to run more has nothing to find; and its
+	// goroutine is left behind when Open fails, as it does again and again while a disk is full.
+	o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+	o.Unsafe.AllowMissingWALDirs = true // the folder may have been moved: its WAL moved with it
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
 }
 
 // openPebble is pebble.Open with the panics that it has for folders that cannot be synced as errors.
@@ -205,9 +221,9 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 
 // holdsData tells whether a folder has tables or a WAL. If it has, Pebble must find its manifest: without one it would
 // begin anew and delete them.
-func (d *DB) holdsData(dir, wals string) bool {
+func holdsData(disk vfs.FS, dir, wals string) bool {
 	for folder, suffix := range map[string]string{dir: ".sst", wals: ".log"} {
-		names, _ := d.opts.FS.List(folder)
+		names, _ := disk.List(folder)
 		if slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, suffix) }) {
 			return true
 		}
@@ -246,14 +262,15 @@ func openError(dir string, err error) error {
 
 // loadMeta reads what the store says of itself, or writes it when the store is new.
 func (d *DB) loadMeta() error {
-	version, err := d.getU64(keyFormat)
+	version, found, err := d.readFormat()
 	switch {
 	case err != nil:
 		return err
-	case version == 0:
+	case !found:
 		return d.create()
-	case version > format:
-		return fmt.Errorf("%w: its format is %d, this version knows %d; start the newer gannetd", store.ErrFormat, version, format)
+	}
+	if err := d.upgrade(version); err != nil {
+		return err
 	}
 	if d.epoch, err = d.getU64(keyEpoch); err != nil {
 		return err
@@ -280,19 +297,25 @@ func (d *DB) create() error {
 	if found {
 		return damaged("it has data but no format")
 	}
-	var b [8]byte
-	for d.epoch == 0 {
-		_, _ = rand.Read(b[:]) // never fails
-		d.epoch = be.Uint64(b[:])
-	}
+	d.epoch = newEpoch(0)
 	batch := d.db.NewBatch()
 	defer batch.Close()
-	_ = batch.Set(keyFormat, be.AppendUint64(nil, format), nil)
+	_ = batch.Set(keyFormat, be.AppendUint64(nil, d.opts.format), nil)
 	_ = batch.Set(keyEpoch, be.AppendUint64(nil, d.epoch), nil)
 	if err := batch.Commit(pebble.Sync); err != nil {
 		return fmt.Errorf("store: writing: %w", err)
 	}
 	return d.failure()
+}
+
+// newEpoch draws an epoch that is not the old one.
+func newEpoch(old uint64) (epoch uint64) {
+	var b [8]byte
+	for epoch == 0 || epoch == old {
+		_, _ = rand.Read(b[:]) // never fails
+		epoch = be.Uint64(b[:])
+	}
+	return epoch
 }
 
 func (d *DB) loadBuckets() error {
@@ -337,8 +360,14 @@ func (d *DB) iter(prefix []byte) (*pebble.Iterator, error) {
 
 func closeIter(it *pebble.Iterator) error {
 	err := it.Error()
-	return wrapRead(errors.Join(err, it.Close()))
+	if e := it.Close(); err == nil { // else it is the same
+		err = e
+	}
+	return wrapRead(err)
 }
+
+// isCorrupt tells damage from what the disk says.
+func isCorrupt(err error) bool { return errors.Is(err, store.ErrCorrupt) }
 
 func wrapRead(err error) error {
 	switch {
@@ -356,7 +385,8 @@ func (d *DB) Epoch() uint64 { return d.epoch }
 // Place is store.Store's.
 func (d *DB) Place() uint64 { return d.place.Load() }
 
-// Close is store.Store's. It moves what is in the WAL to tables, whose loss Open notices; that of a WAL it does not.
+// Close is store.Store's. It moves what is in the WAL to tables, whose loss Open notices, and seals the folder; that of a WAL it does
+// not.
 func (d *DB) Close() error {
 	d.closeMu.Lock()
 	defer d.closeMu.Unlock()
@@ -370,7 +400,11 @@ func (d *DB) Close() error {
 		errs = append(errs, d.flush())
 	}
 	close(d.closing)
-	errs = append(errs, d.batch.Close(), d.db.Close(), d.lock.Close())
+	errs = append(errs, d.batch.Close(), d.db.Close())
+	if errors.Join(errs...) == nil && d.failure() == nil {
+		errs = append(errs, d.seal())
+	}
+	errs = append(errs, d.lock.Close())
 	if err := errors.Join(errs...); err != nil && !failed { // what failed was told when it did
 		return fmt.Errorf("store: closing: %w", err)
 	}
@@ -388,6 +422,26 @@ func (d *DB) flush() error {
 	case <-d.failedCh:
 	}
 	return d.failure()
+}
+
+// seal notes that all is in tables; the logs go.
+func (d *DB) seal() error {
+	disk, dir := d.opts.FS, d.dir
+	wals := disk.PathJoin(dir, walFolder)
+	last, err := lastWAL(disk, wals)
+	if err != nil {
+		return err
+	}
+	if last != "" {
+		if e, err := scanWAL(disk, wals, last); err != nil || e.records > 0 {
+			return err
+		}
+	}
+	if err := writeSeal(disk, dir, seal{format: d.opts.format, epoch: d.epoch, place: d.place.Load()}, nil); err != nil {
+		return err
+	}
+	_ = removeLogs(disk, wals, func(string) bool { return true }) // whoever opens it next removes what stays
+	return nil
 }
 
 // enter begins a call; leave ends it.

@@ -111,6 +111,9 @@ func withFault(rng *rand.Rand, f *fault) error {
 	f.off.Store(true)
 	for what, fs := range map[string]vfs.FS{"reopened": disk, "reopened behind a crash": power} {
 		o.FS = fs
+		if err := sound(fs); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 		d, err := Open("store", o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)

@@ -49,14 +49,16 @@ func (l logger) Errorf(format string, args ...any) {
 	l.d.complain("the database reports", fmt.Errorf(format, args...))
 }
 
-func (l logger) Fatalf(format string, args ...any) {
+func (l logger) Fatalf(format string, args ...any) { l.d.fail(fatalError(format, args)) }
+
+func fatalError(format string, args []any) error {
 	e := &fatal{text: fmt.Sprintf(format, args...)}
 	for _, a := range args {
 		if err, ok := a.(error); ok {
 			e.cause = err
 		}
 	}
-	l.d.fail(e)
+	return e
 }
 
 // fatal is an error that Pebble gave to Fatalf, with %v.

@@ -19,9 +19,18 @@ const walFolder = "wal"
 // A store that has failed changes nothing on the disk any more: what Pebble does next, believing that all is well, would be
 // built on what was not written. The WAL swallows, everything else gets the failure as its error. So the disk stays
 // as a crash at that moment would leave it.
+//
+// Files elsewhere are those of a backup. What happens to them is for who asked for it.
 type guardedFS struct {
 	vfs.FS
-	d *DB
+	d         *DB
+	dir, wals string
+}
+
+// own tells whether a file is in the store's folders.
+func (g *guardedFS) own(name string) bool {
+	in := g.PathDir(name)
+	return in == g.dir || in == g.wals
 }
 
 // frozen is the store's failure, once Open is done.
@@ -52,8 +61,13 @@ func (g *guardedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 	return g.write(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
 }
 
+// ReuseForWrite makes a new file. In one that is written anew the last log's end is followed by old messages, and Pebble tells
+// by a CRC alone whether they belong to it: with luck, what a client once sent would be taken for a batch behind a crash.
 func (g *guardedFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.write(name, func() (vfs.File, error) { return g.FS.ReuseForWrite(old, name, c) })
+	if err := g.Remove(old); err != nil {
+		g.d.complain("an old log could not be removed", err)
+	}
+	return g.Create(name, c)
 }
 
 func (g *guardedFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
@@ -61,6 +75,9 @@ func (g *guardedFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs
 }
 
 func (g *guardedFS) write(name string, open func() (vfs.File, error)) (vfs.File, error) {
+	if !g.own(name) {
+		return open()
+	}
 	frozen := g.frozen()
 	if !isWAL(name) {
 		if frozen != nil {
@@ -69,6 +86,9 @@ func (g *guardedFS) write(name string, open func() (vfs.File, error)) (vfs.File,
 			case <-g.d.closing:
 			}
 			return nil, frozen
+		}
+		if isManifest(g.PathBase(name)) {
+			return g.createManifest(name)
 		}
 		f, err := open()
 		if err != nil {
@@ -91,13 +111,16 @@ func (g *guardedFS) write(name string, open func() (vfs.File, error)) (vfs.File,
 
 func (g *guardedFS) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || name != g.dir && name != g.wals {
+		return f, err
 	}
 	return &walFile{File: f, g: g}, nil
 }
 
 func (g *guardedFS) Remove(name string) error {
+	if isManifest(g.PathBase(name)) {
+		_ = g.unlessFrozen(func() error { return g.FS.Remove(name + companionExt) }) // one too many does no harm
+	}
 	return g.unlessFrozen(func() error { return g.FS.Remove(name) })
 }
 

@@ -1,0 +1,460 @@
+package shard
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"gannet/codec"
+	"gannet/store"
+	"gannet/store/memory"
+)
+
+// modelLog is a Log over a store in memory. Submit, Read and Mark only collect: commits and answers come when the test
+// says so, or with auto whenever the world runs. Answers go the way they go on a server, through a Courier and Node.Served.
+type modelLog struct {
+	w       *world
+	store   store.Store
+	courier *Courier
+	auto    bool
+
+	// What it takes, −1 everything; the rest is refused.
+	roomEntries, roomReads, roomMarks int
+
+	failing codec.Code // commits store nothing and answer this
+	broken  codec.Code // reads answer this
+
+	entries []Entry
+	reads   []*Read
+	marks   []Mark // taken so far
+	groups  map[string]*modelGroup
+	refused map[SessionRef]Answer // the lowest nonce that was refused for now
+}
+
+// modelGroup is a group; its members are mapped to the seq with which they joined.
+type modelGroup struct {
+	large bool
+	from  uint64 // large: what is above this seq is in no inbox
+	users map[string]uint64
+}
+
+// newLogWorld makes a world with a log that answers at once.
+func newLogWorld(t tb, shards int, mutate ...func(*Config)) *world {
+	l := &modelLog{
+		store: memory.New(memory.Options{}), auto: true, roomEntries: -1, roomReads: -1, roomMarks: -1,
+		groups: map[string]*modelGroup{}, refused: map[SessionRef]Answer{},
+	}
+	w := newWorld(t, shards, append([]func(*Config){func(c *Config) { c.Log = l }}, mutate...)...)
+	w.log, l.w, l.courier = l, w, w.node.NewCourier()
+	return w
+}
+
+// take says how many of n things are taken, and what room is left.
+func take(room *int, n int) int {
+	if *room < 0 {
+		return n
+	}
+	n = min(n, *room)
+	*room -= n
+	return n
+}
+
+func (l *modelLog) Submit(entries []Entry) int {
+	n := take(&l.roomEntries, len(entries))
+	l.entries = append(l.entries, entries[:n]...)
+	return n
+}
+
+func (l *modelLog) Read(reads []*Read) int {
+	n := take(&l.roomReads, len(reads))
+	l.reads = append(l.reads, reads[:n]...)
+	return n
+}
+
+func (l *modelLog) Mark(marks []Mark) int {
+	n := take(&l.roomMarks, len(marks))
+	l.marks = append(l.marks, marks[:n]...)
+	return n
+}
+
+func (l *modelLog) Epoch() uint64 { return l.store.Epoch() }
+
+// work does a part of what waits, drawn by the world; false when nothing does.
+func (l *modelLog) work() bool {
+	switch {
+	case !l.auto || len(l.entries)+len(l.reads) == 0:
+		return false
+	case len(l.reads) == 0 || len(l.entries) > 0 && l.w.rng.IntN(2) == 0:
+		l.commit(1 + l.w.rng.IntN(len(l.entries)))
+	default:
+		l.serve(1 + l.w.rng.IntN(len(l.reads)))
+	}
+	return true
+}
+
+// commit stores the n oldest entries, −1 all of them, in one batch, delivers and answers.
+func (l *modelLog) commit(n int) {
+	if n < 0 || n > len(l.entries) {
+		n = len(l.entries)
+	}
+	if n == 0 {
+		return
+	}
+	entries := l.entries[:n]
+	l.entries = l.entries[n:]
+	batch, results := []store.Message{}, make([]store.Result, n)
+	at, codes := make([]int, n), make([]codec.Code, n)
+	for i := range entries {
+		e := &entries[i]
+		if codes[i] = l.judge(e); codes[i] == codec.CodeOK && e.Flags&codec.MsgDurable != 0 {
+			at[i] = len(batch)
+			batch = append(batch, l.message(e))
+		}
+	}
+	if len(batch) > 0 {
+		if err := l.store.Append(batch, results[:len(batch)]); err != nil {
+			l.w.t.Fatalf("appending: %v", err)
+		}
+	}
+	for i := range entries {
+		e := &entries[i]
+		a := Answer{Ref: e.Ref, Nonce: e.Nonce, Req: e.Req, Code: codes[i], Time: 7}
+		switch {
+		case codes[i] != codec.CodeOK:
+		case e.Flags&codec.MsgDurable == 0:
+			l.pass(e)
+		default:
+			r := results[at[i]]
+			if a.Code, a.Seq, a.Pos = r.Code, r.Seq, r.Pos; a.Code == codec.CodeOK {
+				l.bring(&batch[at[i]], r, e.Born, e.Ref)
+			}
+		}
+		l.courier.Answer(a)
+	}
+	l.courier.Send(nil)
+}
+
+// judge says whether an entry is stored.
+func (l *modelLog) judge(e *Entry) codec.Code {
+	if before, ok := l.refused[e.Ref]; ok && e.Nonce != 0 {
+		if e.Nonce > before.Nonce {
+			return before.Code
+		}
+		delete(l.refused, e.Ref)
+	}
+	code := l.failing
+	if g := l.groups[string(e.Name())]; e.Kind == codec.KindGroup && code == codec.CodeOK {
+		if g == nil {
+			code = codec.CodeNotFound
+		} else if _, ok := g.users[string(e.Sender())]; !ok {
+			code = codec.CodeForbidden
+		}
+	}
+	if before, ok := l.refused[e.Ref]; code.Temporary() && e.Nonce != 0 && (!ok || e.Nonce < before.Nonce) {
+		l.refused[e.Ref] = Answer{Nonce: e.Nonce, Code: code}
+	}
+	return code
+}
+
+func (l *modelLog) message(e *Entry) store.Message {
+	m := store.Message{
+		Kind: e.Kind, Name: e.Name(), User: e.Sender(), Device: e.Device(), Nonce: e.Nonce,
+		Time: l.w.clock.UnixMilli(), Frame: e.Frame(), Inbox: l.inboxes(e.Kind, e.Name()),
+	}
+	if m.Inbox == nil {
+		m.Frame[e.FlagsAt()] |= codec.MsgLog
+	}
+	return m
+}
+
+// inboxes is whose inbox gets a reference; nil: it is read from the channel's own log.
+func (l *modelLog) inboxes(kind codec.Kind, name []byte) (users [][]byte) {
+	switch kind {
+	case codec.KindDirect:
+		a, b, _ := codec.SplitPair(name)
+		return [][]byte{a, b}
+	case codec.KindGroup:
+		if g := l.groups[string(name)]; !g.large {
+			return g.sorted()
+		}
+	}
+	return nil
+}
+
+func (g *modelGroup) sorted() [][]byte {
+	users := [][]byte{}
+	for u := range g.users {
+		users = append(users, []byte(u))
+	}
+	slices.SortFunc(users, func(a, b []byte) int { return cmp.Compare(string(a), string(b)) })
+	return users
+}
+
+// bring gives a stored message to the courier.
+func (l *modelLog) bring(m *store.Message, r store.Result, born int64, sender SessionRef) {
+	if m.Inbox == nil {
+		l.courier.Room(m.Kind, m.Name, r.Seq, m.Frame, born)
+	}
+	for i, u := range m.Inbox {
+		if i == 0 || string(u) != string(m.Inbox[0]) {
+			l.courier.Inbox(u, r.Pos, m.Frame, born, sender)
+		}
+	}
+}
+
+// pass gives an ephemeral message of a group to the courier.
+func (l *modelLog) pass(e *Entry) {
+	g := l.groups[string(e.Name())]
+	if g.large {
+		l.courier.Room(e.Kind, e.Name(), 0, e.Frame(), e.Born)
+		return
+	}
+	for _, u := range g.sorted() {
+		l.courier.User(u, e.Frame(), e.Born, 0)
+	}
+}
+
+// post stores a message that comes from no session, for what was said before a test begins; it is delivered as any other.
+func (l *modelLog) post(kind codec.Kind, name, sender, payload string, tags ...string) (seq uint64) {
+	if kind == codec.KindDirect {
+		name = string(codec.AppendPair(nil, []byte(sender), []byte(name)))
+	}
+	e := NewEntry(codec.Msg{
+		Ext: routes(tags...), Flags: codec.MsgDurable, Kind: kind, Name: []byte(name), Sender: []byte(sender), Payload: []byte(payload),
+	}, l.w.clock.ns)
+	m := l.message(&e)
+	r := make([]store.Result, 1)
+	if err := l.store.Append([]store.Message{m}, r); err != nil || r[0].Code != codec.CodeOK {
+		l.w.t.Fatalf("post: %v, %v", r[0].Code, err)
+	}
+	l.bring(&m, r[0], e.Born, 0)
+	l.courier.Send(nil)
+	return r[0].Seq
+}
+
+// group makes a group.
+func (l *modelLog) group(name string, large bool, users ...string) {
+	l.groups[name] = &modelGroup{large: large, users: map[string]uint64{}}
+	l.add(name, users...)
+}
+
+// add adds members, with an entry in the group's log.
+func (l *modelLog) add(name string, users ...string) {
+	g := l.groups[name]
+	head, _ := l.store.Head(store.Channel{Kind: codec.KindGroup, Name: name})
+	for _, u := range users {
+		g.users[u] = head.Seq + 1
+		if g.large {
+			l.courier.Join([]byte(u), name, head.Seq)
+		}
+	}
+	l.post(codec.KindGroup, name, "admin", "+"+strings.Join(users, ","))
+}
+
+// remove removes a member; who leaves does not read the entry that says so.
+func (l *modelLog) remove(name, user string) {
+	delete(l.groups[name].users, user)
+	l.courier.Leave([]byte(user), name)
+	l.post(codec.KindGroup, name, "admin", "-"+user)
+}
+
+// grow makes a group large: the entry that says so is the last one in inboxes.
+func (l *modelLog) grow(name string) {
+	g := l.groups[name]
+	g.from = l.post(codec.KindGroup, name, "admin", "grown")
+	g.large = true
+	for _, u := range g.sorted() {
+		l.courier.Join(u, name, g.from)
+	}
+	l.courier.Send(nil)
+}
+
+// serve answers the n oldest reads, −1 all.
+func (l *modelLog) serve(n int) {
+	if n < 0 || n > len(l.reads) {
+		n = len(l.reads)
+	}
+	reads := l.reads[:n]
+	l.reads = l.reads[n:]
+	for _, r := range reads {
+		if r.Code = l.broken; r.Code == codec.CodeOK {
+			l.answer(r)
+		}
+		l.w.node.Served(r)
+	}
+}
+
+func (l *modelLog) answer(r *Read) {
+	switch r.Op {
+	case ReadResume:
+		l.resume(r)
+	case ReadInbox:
+		l.inbox(r)
+	case ReadLog:
+		l.channel(r)
+	case ReadSub:
+		l.sub(r)
+	case ReadPull:
+		frames, _, next, n, _ := l.store.Read(store.Channel{Kind: r.Kind, Name: r.Name}, max(r.After, 1), r.Limit, r.MaxBytes, nil)
+		r.Frames = append(codec.AppendRange(nil, codec.Range{Req: r.Req, Count: uint16(n), Next: next, Epoch: l.Epoch()}), frames...)
+	case ReadList:
+		r.Frames = codec.AppendListed(nil, codec.Listed{Req: r.Req})
+	}
+}
+
+// position is where a device is by the marks that were taken.
+func (l *modelLog) position(user, device string, kind codec.Kind, name string) (pos uint64) {
+	for _, m := range l.marks {
+		if m.User == user && m.Device == device && m.Kind == kind && m.Name == name {
+			pos = max(pos, m.Seq)
+		}
+	}
+	return pos
+}
+
+func (l *modelLog) resume(r *Read) {
+	place, given := l.store.Place(), r.After
+	r.Head = place
+	switch stored := l.position(r.User, r.Device, codec.KindInbox, ""); {
+	case r.Epoch == l.Epoch() && given <= place:
+		r.State, r.Next = codec.StateResumed, given
+	case r.Epoch == 0 && given == 0:
+		r.State, r.Next = codec.StateLive, min(stored, place)
+	default:
+		r.State, r.Next = codec.StateReset, min(stored, place)
+	}
+	r.After = r.Next
+	l.inbox(r)
+	r.After = given
+	r.Nonce, _ = l.store.Nonce(r.User, r.Device)
+	for _, p := range r.Positions {
+		st, pos, _ := l.log(r.User, r.Device, p)
+		r.States = append(r.States, st)
+		r.Logs = addLog(r.Logs, pos)
+	}
+	names := []string{}
+	for name := range l.groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	_, pos, _ := l.log(r.User, r.Device, LogPosition{Kind: codec.KindAll, Name: codec.AllName})
+	r.Logs = addLog(r.Logs, pos)
+	for _, name := range names {
+		_, pos, _ := l.log(r.User, r.Device, LogPosition{Kind: codec.KindGroup, Name: name})
+		r.Logs = addLog(r.Logs, pos)
+	}
+}
+
+func addLog(logs []LogPosition, p LogPosition) []LogPosition {
+	if p.Kind == 0 || slices.ContainsFunc(logs, func(o LogPosition) bool { return o.Kind == p.Kind && o.Name == p.Name }) {
+		return logs
+	}
+	return append(logs, p)
+}
+
+// log says where the reader of a channel's own log goes on; small: it has none.
+func (l *modelLog) log(user, device string, p LogPosition) (st codec.State, pos LogPosition, small bool) {
+	g := l.groups[p.Name]
+	if p.Kind == codec.KindGroup {
+		if g == nil {
+			return codec.State{State: codec.StateRefused}, pos, false
+		}
+		if _, ok := g.users[user]; !ok {
+			return codec.State{State: codec.StateRefused}, pos, false
+		}
+	}
+	if !p.Kind.Valid() || p.Kind == codec.KindDirect {
+		return codec.State{State: codec.StateRefused}, pos, false
+	}
+	head, _ := l.store.Head(store.Channel{Kind: p.Kind, Name: p.Name})
+	st = codec.State{State: codec.StateLive, Epoch: l.Epoch(), Head: head.Seq}
+	if p.Kind == codec.KindGroup && !g.large {
+		return st, pos, true
+	}
+	seq := head.Seq
+	if p.Kind == codec.KindGroup {
+		seq = max(g.from, g.users[user]-1, l.position(user, device, p.Kind, p.Name))
+	}
+	switch {
+	case p.Epoch == 0:
+	case p.Epoch != l.Epoch() || p.Seq > head.Seq:
+		st.State = codec.StateReset
+	case p.Seq+1 < head.First:
+		st.State, seq = codec.StateGap, p.Seq
+	default:
+		st.State, seq = codec.StateResumed, p.Seq
+	}
+	if p.Kind == codec.KindGroup {
+		seq = max(seq, g.from)
+	}
+	return st, LogPosition{Kind: p.Kind, Name: p.Name, Epoch: l.Epoch(), Seq: min(seq, head.Seq), Head: head.Seq}, false
+}
+
+func (l *modelLog) inbox(r *Read) {
+	const limit = 16
+	refs, next, err := l.store.Inbox(r.User, r.After, limit, nil)
+	if err != nil {
+		r.Code = codec.CodeUnavailable
+		return
+	}
+	r.Covered, r.More = next, len(refs) == limit
+	for _, ref := range refs {
+		if r.N > 0 && len(r.Frames) >= r.MaxBytes {
+			r.Covered, r.More = ref.Pos-1, true
+			return
+		}
+		g := l.groups[ref.Channel.Name]
+		if ref.Channel.Kind == codec.KindGroup && (g == nil || g.users[r.User] == 0 || ref.Seq < g.users[r.User]) {
+			gap := codec.Gap{Kind: ref.Channel.Kind, Name: []byte(ref.Channel.Name), From: ref.Seq, To: ref.Seq, Reason: codec.GapNoRight}
+			r.Frames = codec.AppendGap(r.Frames, gap)
+			continue
+		}
+		r.Frames, _, _, _, _ = l.store.Read(ref.Channel, ref.Seq, 1, 0, r.Frames)
+		r.N++
+	}
+}
+
+func (l *modelLog) channel(r *Read) {
+	r.Covered = r.After
+	from := r.After + 1
+	if g := l.groups[r.Name]; r.Kind == codec.KindGroup {
+		if g == nil || g.users[r.User] == 0 || !g.large {
+			r.Code = codec.CodeForbidden
+			return
+		}
+		from = max(from, g.users[r.User])
+	}
+	ch := store.Channel{Kind: r.Kind, Name: r.Name}
+	frames, first, _, n, err := l.store.Read(ch, from, 16, r.MaxBytes, nil)
+	if err != nil {
+		r.Code = codec.CodeUnavailable
+		return
+	}
+	if n > 0 && first > r.After+1 {
+		gap := codec.Gap{Kind: r.Kind, Name: []byte(r.Name), From: r.After + 1, To: first - 1, Reason: codec.GapExpired}
+		r.Frames = codec.AppendGap(r.Frames, gap)
+	}
+	for range n {
+		_, size, _ := codec.ConsumeFrame(frames, math.MaxInt)
+		if len(r.Tags) == 0 || matches(frames[:size], r.Tags) {
+			r.Frames = append(r.Frames, frames[:size]...)
+			r.N++
+		}
+		r.Covered = msgSeq(frames[:size])
+		frames = frames[size:]
+	}
+	head, _ := l.store.Head(ch)
+	r.More = r.Covered < head.Seq
+}
+
+func (l *modelLog) sub(r *Read) {
+	st, pos, small := l.log(r.User, r.Device, LogPosition{Kind: r.Kind, Name: r.Name, Epoch: r.Epoch, Seq: r.After})
+	if st.State == codec.StateRefused {
+		r.Code = codec.CodeNotFound
+		return
+	}
+	if r.State, r.Head, r.Next, r.Small = st.State, st.Head, pos.Seq, small; r.Mode == codec.SubFromNow {
+		r.State, r.Next = codec.StateLive, st.Head
+	}
+}
