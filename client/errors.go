@@ -17,7 +17,7 @@ var (
 	// ErrLost is an ErrNotConnected whose request was under way: it may or may not have been carried out.
 	ErrLost = fmt.Errorf("%w: the connection ended before the answer came", ErrNotConnected)
 	// ErrBusy: the outgoing queue or the outbox is full, the message of SendAsync or Post was not taken.
-	ErrBusy = errors.New("the outgoing queue is full")
+	ErrBusy = errors.New("too much is waiting to be sent")
 )
 
 // CodeError is a request that failed: by the server's answer, or because the client saw that

@@ -69,6 +69,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	count("gannet_memory_trims_total", s.counters.trims.Load())
 	writeLatency(w, &st)
 	s.writeLoops(w)
+	s.writeLog(w)
 	s.writePools(w)
 }
 

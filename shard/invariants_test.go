@@ -13,6 +13,7 @@ func (w *world) check() {
 	for _, l := range w.loops {
 		live += l.sh.checkSessions(w.t)
 		l.sh.checkRooms(w.t)
+		l.sh.checkFlows(w.t)
 		l.sh.checkOut(w.t)
 	}
 	if n := w.node.Online(); n != live {
@@ -155,6 +156,7 @@ func (w *world) end() {
 	w.run()
 	w.pass(3 * time.Second)
 	w.check()
+	w.wantRest()
 	for _, l := range w.loops {
 		st := &l.sh.stats
 		l.sh.publish()
@@ -174,6 +176,9 @@ func (w *world) end() {
 		} else {
 			l.sh.inbox.Release(free)
 		}
+	}
+	if n := w.node.groups.len(); n != 0 {
+		w.t.Errorf("%d large groups are known", n)
 	}
 	if n := w.node.topics.len(); n != w.keptTopics() {
 		w.t.Errorf("%d topics are known, %d have values", n, w.keptTopics())

@@ -196,6 +196,9 @@ func (l *modelLog) bring(m *store.Message, r store.Result, born int64, sender Se
 	if m.Inbox == nil {
 		l.courier.Room(m.Kind, m.Name, r.Seq, m.Frame, born)
 	}
+	if m.Kind == codec.KindGroup {
+		sender = 0 // a group's message goes to the session that sent it too
+	}
 	for i, u := range m.Inbox {
 		if i == 0 || string(u) != string(m.Inbox[0]) {
 			l.courier.Inbox(u, r.Pos, m.Frame, born, sender)

@@ -1,6 +1,9 @@
 package verify
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // How a number's message became known, beside How.
 const (
@@ -40,28 +43,16 @@ func (c *checker) channel(id ChannelID) {
 		l.index[l.entries[i].place] = i
 	}
 	c.againstLog(l)
-	streams := make(map[uint32]*stream, len(l.ch.streams))
-	for _, s := range l.ch.streams {
-		streams[s.device.index] = s
-	}
-	for _, device := range l.ch.readers {
-		s := streams[device]
-		if s == nil {
-			s = &stream{device: c.h.devices[device], channel: id}
-		}
-		c.reader(l, s)
-		delete(streams, device)
+	spans := make(map[uint32][]reader)
+	for _, r := range l.ch.readers {
+		spans[r.device] = append(spans[r.device], r)
 	}
 	for _, s := range l.ch.streams {
-		if streams[s.device.index] == nil {
-			continue
-		}
-		for _, r := range s.receipts {
-			if c.exists(r.id) {
-				c.find(Misdirected, id, place{r.seq, r.epoch}, r.id, s.device, r.at, "%v got %s at %s and is none of its readers",
-					s.device, c.message(r.id), c.clock(r.at))
-			}
-		}
+		c.reader(l, s, spans[s.device.index])
+		delete(spans, s.device.index)
+	}
+	for _, device := range slices.Sorted(maps.Keys(spans)) { // those that got nothing at all
+		c.reader(l, &stream{device: c.h.devices[device], channel: id}, spans[device])
 	}
 }
 

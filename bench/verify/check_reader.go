@@ -2,9 +2,9 @@ package verify
 
 import "slices"
 
-// reader judges what one device got of a channel whose messages it must get.
-func (c *checker) reader(l *channelLog, s *stream) {
-	r := &reading{checker: c, l: l, s: s, got: make([]bool, len(l.entries))}
+// reader judges what one device got of a channel. spans say what it must get; none: nothing.
+func (c *checker) reader(l *channelLog, s *stream, spans []reader) {
+	r := &reading{checker: c, l: l, s: s, spans: spans, got: make([]bool, len(l.entries))}
 	for _, g := range s.device.gaps {
 		if g.channel == l.id {
 			r.gaps = append(r.gaps, g)
@@ -24,17 +24,30 @@ func (c *checker) reader(l *channelLog, s *stream) {
 // reading is one device's way through one channel.
 type reading struct {
 	*checker
-	l    *channelLog
-	s    *stream
-	got  []bool // by entry
-	gaps []gap  // of this channel
-	last place  // highest number handed to the application in the latest epoch
+	l     *channelLog
+	s     *stream
+	spans []reader
+	got   []bool // by entry
+	gaps  []gap  // of this channel
+	last  place  // highest number handed to the application in the latest epoch
+}
+
+// owed says that the device must get a number, may that it is not forbidden.
+func (r *reading) owed(seq uint64) bool {
+	return slices.ContainsFunc(r.spans, func(x reader) bool { return x.until == 0 && seq >= x.from })
+}
+
+func (r *reading) may(seq uint64) bool {
+	return slices.ContainsFunc(r.spans, func(x reader) bool { return seq >= x.from && (x.until == 0 || seq <= x.until) })
 }
 
 // handed judges one message against those before it.
 func (r *reading) handed(x receipt) {
 	at := place{x.seq, x.epoch}
 	i, known := r.l.index[at] // not, when nobody saw its bytes as they were sent
+	if !r.may(x.seq) && r.exists(x.id) {
+		r.find(Misdirected, r.l.id, at, x.id, r.s.device, x.at, "%v got %s at %s and is none of its readers", r.s.device, r.message(x.id), r.clock(x.at))
+	}
 	switch {
 	case known && r.got[i]:
 		r.find(Duplicated, r.l.id, at, x.id, r.s.device, x.at, "%v got %s a second time at %s", r.s.device, r.message(x.id), r.clock(x.at))
@@ -65,7 +78,7 @@ func (r *reading) passed(after place, x receipt) {
 		if e.epoch != x.epoch || e.seq >= x.seq {
 			return
 		}
-		if r.got[i] || r.mine(e) || r.toldBy(e, x.at) {
+		if r.got[i] || r.mine(e) || !r.owed(e.seq) || r.toldBy(e, x.at) {
 			continue
 		}
 		r.find(Hole, r.l.id, e.place, e.id, r.s.device, x.at, "%v got number %d at %s without having got %s, and no GAP told it",
@@ -103,7 +116,7 @@ func (r *reading) lost() {
 	end := r.h.stamp()
 	for i := range r.l.entries {
 		e := &r.l.entries[i]
-		if !r.exists(e.id) || r.mine(e) || r.s.known && e.seq <= r.s.from && e.epoch == r.l.entries[0].epoch {
+		if !r.exists(e.id) || r.mine(e) || !r.owed(e.seq) || r.s.known && e.seq <= r.s.from && e.epoch == r.l.entries[0].epoch {
 			continue
 		}
 		s := r.sent(e.id)

@@ -18,6 +18,7 @@ type scene struct {
 	a1, a2, b1    *Device
 	b2, stranger  *Device
 	direct, topic ChannelID
+	group         ChannelID // of alice's first device
 }
 
 const epoch = 77
@@ -33,6 +34,8 @@ func newScene() *scene {
 	for _, c := range []ChannelID{s.direct, s.topic} {
 		s.Expect(c, s.a1, s.a2, s.b1, s.b2)
 	}
+	s.group = s.Channel(codec.KindGroup, "team")
+	s.Expect(s.group, s.a1)
 	for _, d := range []*Device{s.a1, s.a2, s.b1, s.b2} {
 		d.From(s.topic, 0)
 		d.Link(true)
@@ -311,6 +314,47 @@ func TestCheckFinds(t *testing.T) {
 					s.hand(s.direct, 1, id, s.stranger)
 				}
 			}
+		}},
+		{"a member joins and leaves", "", "", func(s *scene) {
+			one := s.send(s.a1, s.group, 1, 2)
+			two := s.send(s.a1, s.group, 2, 4)
+			three := s.send(s.a1, s.group, 3, 6)
+			s.Join(s.group, 3, s.stranger)
+			s.hand(s.group, 2, one, s.a1)
+			s.hand(s.group, 4, two, s.a1, s.stranger)
+			s.hand(s.group, 6, three, s.a1)
+			s.Leave(s.group, 5, s.stranger)
+		}},
+		{"a member that joined gets nothing", "1 lost", "carl/1 never got message 0.1", func(s *scene) {
+			one, two := s.send(s.a1, s.group, 1, 2), s.send(s.a1, s.group, 2, 3)
+			s.Join(s.group, 3, s.stranger)
+			s.hand(s.group, 2, one, s.a1)
+			s.hand(s.group, 3, two, s.a1)
+		}},
+		{"a member that left and came back", "1 hole", "number 6 at", func(s *scene) {
+			s.Join(s.group, 2, s.stranger)
+			s.Leave(s.group, 3, s.stranger)
+			s.Join(s.group, 5, s.stranger)
+			for seq := uint64(2); seq <= 6; seq++ {
+				id := s.send(s.a1, s.group, seq, seq)
+				s.hand(s.group, seq, id, s.a1)
+				if seq == 2 || seq == 6 {
+					s.hand(s.group, seq, id, s.stranger)
+				}
+			}
+			s.stranger.Gap(s.group, epoch, 5, 5, codec.GapNotSent)
+		}},
+		{"what is said before a member joins", "1 misdirected", "carl/1 got message 0.0", func(s *scene) {
+			one := s.send(s.a1, s.group, 1, 2)
+			s.Join(s.group, 3, s.stranger)
+			s.hand(s.group, 2, one, s.a1, s.stranger)
+		}},
+		{"what is said after a member left", "1 misdirected", "carl/1 got message 0.1", func(s *scene) {
+			s.Join(s.group, 2, s.stranger)
+			one, two := s.send(s.a1, s.group, 1, 2), s.send(s.a1, s.group, 2, 4)
+			s.Leave(s.group, 3, s.stranger)
+			s.hand(s.group, 2, one, s.a1, s.stranger)
+			s.hand(s.group, 4, two, s.a1, s.stranger)
 		}},
 		{"into another channel", "1 misdirected", "which was sent to direct", func(s *scene) {
 			for i, id := range s.three() {

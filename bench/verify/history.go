@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,10 +45,17 @@ type channelKey struct {
 
 type channel struct {
 	channelKey
-	readers []uint32 // devices that must get its messages
-	echo    bool     // also their own
+	readers []reader
+	echo    bool // also their own
 	streams []*stream
 	pulls   []*Pull
+}
+
+// reader is a device that must get a channel's messages. One that left and came back is there twice.
+type reader struct {
+	device uint32
+	from   uint64 // lowest number that is for it
+	until  uint64 // highest number that may still come to it, now that it must get none any more; 0: it has not left
 }
 
 func (c *channel) String() string { return fmt.Sprintf("%v %q", c.kind, c.name) }
@@ -76,6 +84,12 @@ func (h *History) Channel(kind codec.Kind, name string) ChannelID {
 	return id
 }
 
+func (h *History) kind(c ChannelID) codec.Kind {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.channels[c].kind
+}
+
 // Device adds a device.
 func (h *History) Device(user, name string) *Device {
 	h.mu.Lock()
@@ -89,8 +103,31 @@ func (h *History) Device(user, name string) *Device {
 func (h *History) Expect(c ChannelID, devices ...*Device) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.channels[c].join(1, devices)
+}
+
+// Join says that devices must get everything in a channel from number seq on.
+func (h *History) Join(c ChannelID, seq uint64, devices ...*Device) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.channels[c].join(seq, devices)
+}
+
+func (c *channel) join(from uint64, devices []*Device) {
 	for _, d := range devices {
-		h.channels[c].readers = append(h.channels[c].readers, d.index)
+		c.readers = append(c.readers, reader{device: d.index, from: from})
+	}
+}
+
+// Leave says that devices must not get what is above number seq, and need not get what they have not got yet.
+func (h *History) Leave(c ChannelID, seq uint64, devices ...*Device) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := h.channels[c].readers
+	for i := range all {
+		if all[i].until == 0 && slices.ContainsFunc(devices, func(d *Device) bool { return d.index == all[i].device }) {
+			all[i].until = seq
+		}
 	}
 }
 

@@ -24,8 +24,9 @@ type Options struct {
 	GroupSize int  `json:"group_size"` // members of each: 5
 	All       bool `json:"all"`        // one message in 50 goes to everybody
 
-	Admin      string `json:"admin,omitempty"` // host:port of the admin API; needed for groups
-	AdminToken string `json:"-"`
+	Members    float64 `json:"members_per_s"`   // users who join or leave a group a second, all groups together
+	Admin      string  `json:"admin,omitempty"` // host:port of the admin API; needed for groups
+	AdminToken string  `json:"-"`
 
 	Churn    float64       `json:"churn_per_s"` // connections cut a second, all devices together
 	Away     time.Duration `json:"away_ns"`     // a device whose connection was cut comes back after at most so long: 300 ms
@@ -95,6 +96,7 @@ func (o Options) Validate() error {
 		{"groups", float64(o.Groups), 0, maxUsers},
 		{"group-size", float64(o.GroupSize), 1, float64(max(o.Users, 5))},
 		{"churn", o.Churn, 0, maxRate},
+		{"members", o.Members, 0, 1000},
 		{"ttl-share", o.TTLShare, 0, 1},
 		{"window", float64(o.Window), 1, maxWindow},
 		{"max-events", float64(o.MaxEvents), 1, math.MaxInt32},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"gannet/codec"
@@ -16,7 +17,7 @@ func (r *Run) plan(ctx context.Context) error {
 			user, device := r.userName(u), fmt.Sprintf("d%d", d)
 			t := &terminal{
 				r: r, h: r.h.Device(user, device), user: user, device: device,
-				orders: make(chan struct{}, r.o.Window), pulls: make(chan *pullJob, 1),
+				orders: make(chan struct{}, r.o.Window), pulls: make(chan *pullJob, 1), told: make(chan func(*terminal), 16),
 				rng:     rand.New(rand.NewPCG(r.o.Seed, uint64(len(r.terminals)+2))),
 				follows: make(map[string]*following), subs: make(map[uint32]*following),
 			}
@@ -57,7 +58,9 @@ func (r *Run) join(kind codec.Kind, name string, users ...int) {
 			}
 			t.follows[key] = f
 			t.addTarget(target{to: f})
-			r.h.Expect(id, t.h)
+			if kind != codec.KindGroup { // its members are told by who made it
+				r.h.Expect(id, t.h)
+			}
 			r.followers[id] = append(r.followers[id], t)
 		}
 	}
@@ -72,6 +75,11 @@ func (t *terminal) addTarget(x target) {
 	t.targets = append(t.targets, target{})
 	copy(t.targets[at+1:], t.targets[at:])
 	t.targets[at] = x
+}
+
+// dropTarget sends no more to a channel; what is on its way stays.
+func (t *terminal) dropTarget(id ChannelID) {
+	t.targets = slices.DeleteFunc(t.targets, func(x target) bool { return x.to.id == id })
 }
 
 func (t *terminal) byID(id ChannelID) *following {

@@ -22,7 +22,8 @@ type Report struct {
 	Busy        int64          `json:"busy"`    // answers 1–99
 	Retries     int64          `json:"retries"` // SENDs beyond the first of a message
 	Logins      int64          `json:"logins"`
-	Cuts        int64          `json:"cuts"` // connections cut on purpose
+	Cuts        int64          `json:"cuts"`    // connections cut on purpose
+	Changes     int64          `json:"changes"` // of members of groups
 	DialErrors  int64          `json:"dial_errors"`
 	WriteErrors int64          `json:"write_errors"`
 	Timeouts    int64          `json:"timeouts"` // connections given up for want of an answer
@@ -93,7 +94,7 @@ func (r *Run) build(v Verdict) Report {
 	n := &r.n
 	rep := Report{
 		Verdict: v, Settings: r.o, Started: r.began, Marks: r.h.Marks(),
-		Unsent: n.unsent.Load(), Busy: n.busy.Load(), Retries: n.retries.Load(), Logins: n.logins.Load(), Cuts: n.cuts.Load(),
+		Unsent: n.unsent.Load(), Busy: n.busy.Load(), Retries: n.retries.Load(), Logins: n.logins.Load(), Cuts: n.cuts.Load(), Changes: n.changes.Load(),
 		DialErrors: n.dialErrors.Load(), WriteErrors: n.writeErrors.Load(), Timeouts: n.timeouts.Load(), Malformed: n.malformed.Load(),
 		Strange: n.strange.Load(),
 	}
@@ -129,6 +130,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "logs\t%d messages in %d channels\n", r.InLogs, r.Channels)
 	fmt.Fprintf(t, "connections\t%d logins, %d cut on purpose, %d failed connects, %d failed writes, %d given up\n",
 		r.Logins, r.Cuts, r.DialErrors, r.WriteErrors, r.Timeouts)
+	if r.Changes > 0 {
+		fmt.Fprintf(t, "groups\t%d changes of members\n", r.Changes)
+	}
 	if r.Malformed+r.Strange > 0 {
 		fmt.Fprintf(t, "frames\t%d malformed, %d that belong to nothing\n", r.Malformed, r.Strange)
 	}

@@ -20,7 +20,9 @@ type Run struct {
 	h         *History
 	began     time.Time
 	terminals []*terminal
-	followers map[ChannelID][]*terminal
+	followers map[ChannelID][]*terminal // of groups: the first members, the owner first
+	groups    []*group                  // the coordinator's
+	over      <-chan struct{}           // closed when the terminals are told to end
 	stopAll   context.CancelFunc
 	alive     sync.WaitGroup // terminals
 	ready     chan struct{}
@@ -44,11 +46,11 @@ type Run struct {
 
 // counters are what the terminals count together.
 type counters struct {
-	sent, stored, refused, busy, retries, unsent    atomic.Int64
-	handed, repeated, gaps                          atomic.Int64
-	logins, cuts, dialErrors, writeErrors, timeouts atomic.Int64
-	malformed, strange                              atomic.Int64
-	sendingSince, sendingUntil                      atomic.Int64 // ns since began
+	sent, stored, refused, busy, retries, unsent             atomic.Int64
+	handed, repeated, gaps                                   atomic.Int64
+	logins, cuts, dialErrors, writeErrors, timeouts, changes atomic.Int64
+	malformed, strange                                       atomic.Int64
+	sendingSince, sendingUntil                               atomic.Int64 // ns since began
 }
 
 // Start begins a run; it ends by itself, or when ctx does. Errors are invalid options, or groups that could not be made.
@@ -69,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	}
 	// The terminals outlive ctx for the time it takes to settle.
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stopAll = stop
+	r.stopAll, r.over = stop, live.Done()
 	for _, t := range r.terminals {
 		r.alive.Go(func() { t.run(live) })
 	}
@@ -193,6 +195,13 @@ var errFailed = errors.New("the run cannot go on")
 // send gives orders at the rate until it is over. What a full outbox refuses is not made up for.
 func (p *phase) send(ctx context.Context) {
 	r := p.r
+	if len(r.groups) > 0 && r.o.Members > 0 {
+		changing, stop := context.WithCancel(ctx)
+		var left sync.WaitGroup
+		left.Go(func() { r.changeMembers(changing) })
+		defer left.Wait()
+		defer stop()
+	}
 	rng := rand.New(rand.NewPCG(r.o.Seed, 1))
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -258,6 +267,9 @@ func (p *phase) pullAll() (jobs []*pullJob) {
 	byTerminal := make(map[*terminal]*pullJob)
 	for id, all := range r.followers {
 		t := all[int(id)%len(all)]
+		if r.h.kind(id) == codec.KindGroup {
+			t = all[0] // who stays
+		}
 		j := byTerminal[t]
 		if j == nil {
 			j = &pullJob{t: t}

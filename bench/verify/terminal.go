@@ -14,20 +14,21 @@ import (
 // connection ends. One goroutine runs it and owns everything but the parts that say otherwise.
 type terminal struct {
 	// Static after construction.
-	r       *Run
-	h       *Device
-	user    string
-	device  string
-	targets []target
-	every   time.Duration // between two ACKs
-	orders  chan struct{} // one message each
-	pulls   chan *pullJob
+	r      *Run
+	h      *Device
+	user   string
+	device string
+	every  time.Duration // between two ACKs
+	orders chan struct{} // one message each
+	pulls  chan *pullJob
+	told   chan func(*terminal) // done on the terminal's goroutine
 
 	// Written by the terminal, read by anybody.
 	settled atomic.Bool // logged in, subscribed, nothing left to send or to be answered
 
 	rng     *rand.Rand
-	link    *link // nil: not connected
+	targets []target // by kind
+	link    *link    // nil: not connected
 	in      []byte
 	out     []byte
 	limit   int // longest body accepted
@@ -151,6 +152,8 @@ func (t *terminal) offline(ctx context.Context, failed bool) {
 		select {
 		case <-t.orders:
 			t.write()
+		case do := <-t.told:
+			do(t)
 		case <-timer.C:
 			return
 		case <-ctx.Done():
@@ -185,6 +188,8 @@ func (t *terminal) live(ctx context.Context) {
 			if t.greeted {
 				t.askPull()
 			}
+		case do := <-t.told:
+			do(t)
 		case <-timer.C:
 		case <-ctx.Done():
 			return

@@ -127,6 +127,9 @@ func (t *terminal) sendAck(a codec.SendAck) {
 		}
 	default:
 		t.r.n.refused.Add(1)
+		if o.to.kind == codec.KindGroup && t.r.o.Members > 0 {
+			return // no member any more
+		}
 		t.r.complain("SEND to %v %q refused: %v", o.to.kind, o.to.name, a.Code)
 	}
 }

@@ -33,6 +33,8 @@ type benchVerify struct {
 	GroupSize int  `help:"Members of each." default:"5"`
 	All       bool `help:"Send one message in 50 to everybody (needs the right to)."`
 
+	Members float64 `help:"Users who join or leave a group a second." default:"0" placeholder:"N"`
+
 	Admin      string `help:"Admin API, to make the groups with." placeholder:"HOST:PORT"`
 	AdminToken string `help:"Its bearer token." env:"GANNET_ADMIN_TOKEN" placeholder:"TOKEN"`
 
@@ -64,7 +66,7 @@ func (*benchVerify) Help() string {
 func (c *benchVerify) options() (verify.Options, error) {
 	o := verify.Options{
 		Addr: c.Addr, Users: c.Users, Devices: c.Devices, Rate: c.Rate, For: c.For, Size: c.Size,
-		Topics: c.Topics, Groups: c.Groups, GroupSize: c.GroupSize, All: c.All, Admin: c.Admin, AdminToken: c.AdminToken,
+		Topics: c.Topics, Groups: c.Groups, GroupSize: c.GroupSize, All: c.All, Members: c.Members, Admin: c.Admin, AdminToken: c.AdminToken,
 		Churn: c.Churn, Away: c.Away, TTLShare: c.TTLShare, Window: c.Window, Settle: c.Settle, Quiet: c.Quiet,
 		MaxEvents: c.MaxEvents, UserPrefix: c.UserPrefix, Seed: c.Seed,
 	}

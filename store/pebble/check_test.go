@@ -45,7 +45,7 @@ func report(r *Report) string {
 	return b.String()
 }
 
-func TestFlips(t *testing.T) { seeds(t, 200, flips) }
+func TestFlips(t *testing.T) { seeds(t, 60, flips) }
 
 // flips changes single bits of a store that was closed cleanly, one after the other. The check names the file of each, changes
 // nothing, and no reader ever gets an altered byte.
@@ -128,7 +128,7 @@ func sound(disk vfs.FS) error {
 	return nil
 }
 
-func TestFlipsBehindACrash(t *testing.T) { seeds(t, 200, crashFlips) }
+func TestFlipsBehindACrash(t *testing.T) { seeds(t, 60, crashFlips) }
 
 // crashFlips changes single bits of what a crash leaves. Either the check names the file and Open or the readers refuse what is
 // in it, or all is there but for at most the last commits of the last log, and the check says that they may be missing.
