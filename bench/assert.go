@@ -12,7 +12,7 @@ import (
 // Assertion is a bound on one metric of a report, such as `p99<50ms` or `lost=0`.
 //
 // Latencies are compared with durations: p50, p90, p99, p99.9, min, mean and max are of what the scenario is about (conn:
-// login, else delivery); `ping.p99`, `login.max`, `ack.p50`, `delivery.p99.9`, `send_delay.p99` name the quantity. A latency
+// login, offline: catch_up, else delivery); `ping.p99`, `login.max`, `ack.p50`, `delivery.p99.9`, `send_delay.p99` name the quantity. A latency
 // that was never measured fails. All other metrics are numbers: MetricNames lists them.
 type Assertion struct {
 	Metric string
@@ -51,6 +51,14 @@ var counts = map[string]func(*Report) float64{
 	"late":           func(r *Report) float64 { return r.Generator.LateShare },
 	"cpu":            func(r *Report) float64 { return r.Generator.CPU },
 	"busiest":        func(r *Report) float64 { return r.Generator.Busiest },
+
+	"catch_up.devices":    ofOffline(func(o *Offline) float64 { return float64(o.CaughtUp) }),
+	"catch_up.behind":     ofOffline(func(o *Offline) float64 { return float64(o.Behind) }),
+	"catch_up.seconds":    ofOffline(func(o *Offline) float64 { return o.Seconds }),
+	"catch_up.rate":       ofOffline(func(o *Offline) float64 { return o.PerS }),
+	"catch_up.lost":       ofOffline(func(o *Offline) float64 { return float64(o.Lost) }),
+	"catch_up.duplicated": ofOffline(func(o *Offline) float64 { return float64(o.Duplicated) }),
+	"catch_up.reordered":  ofOffline(func(o *Offline) float64 { return float64(o.Reordered) }),
 }
 
 var latencies = map[string]func(Latency) float64{
@@ -167,8 +175,11 @@ func (a Assertion) holds(got float64) bool {
 
 // aboutOf is the quantity that a bare p99 means.
 func aboutOf(s Scenario) quantity {
-	if s == ScenarioConn {
+	switch s {
+	case ScenarioConn:
 		return qLogin
+	case ScenarioOffline:
+		return qCatchUp
 	}
 	return qDelivery
 }

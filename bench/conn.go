@@ -105,7 +105,7 @@ func (l *loop) consume(c *conn, b []byte, now int64) (rest []byte, err error) {
 		if err != nil || n == 0 {
 			return b, err
 		}
-		if err := l.handle(c, f, now); err != nil {
+		if err := l.self.handle(c, f, now); err != nil {
 			return b, fmt.Errorf("%s: %w", f.Type, err)
 		}
 		if c.state == stateClosed {

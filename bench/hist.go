@@ -52,10 +52,13 @@ const (
 	qDelivery                 // send due to MSG read
 	qAck                      // send due to SENDACK read
 	qDelay                    // send due to bytes given to the kernel: the generator's own lateness
+	qCatchUp                  // offline: reconnect due to all that was missed read
+	qBefore                   // offline: delivery while nobody catches up
+	qDuring                   // offline: delivery of what was due while devices caught up
 	quantities
 )
 
-var quantityNames = [quantities]string{"login", "ping", "delivery", "ack", "send_delay"}
+var quantityNames = [quantities]string{"login", "ping", "delivery", "ack", "send_delay", "catch_up", "live_before", "live_during"}
 
 func (q quantity) String() string { return quantityNames[q] }
 

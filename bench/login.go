@@ -83,6 +83,7 @@ func (l *loop) connected(c *conn) {
 	if l.o.Token != nil {
 		hello.Token = []byte(l.o.Token(string(user)))
 	}
+	l.self.greet(c, &hello)
 	c.out = codec.AppendHello(l.takeSpare(), hello)
 	if kind, name := l.sc.subscription(c.index); len(name) > 0 {
 		c.waitSub = true
@@ -90,6 +91,9 @@ func (l *loop) connected(c *conn) {
 	}
 	l.write(c)
 }
+
+// greet completes a HELLO. There is nothing to add: nothing is resumed.
+func (*loop) greet(*conn, *codec.Hello) {}
 
 // expireLogins gives up on logins that took too long. Connections were opened in the order of their slots.
 func (l *loop) expireLogins(now int64) {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"gannet/codec"
 )
 
 // clock gives Unix nanoseconds that never step: the wall clock at the start of the run plus what a monotonic one
@@ -67,6 +69,17 @@ type report struct {
 	senders int                                 // opArm
 }
 
+// driver is what a scenario may do in its own way. A loop drives itself unless its scenario brings a driver.
+type driver interface {
+	execute(cmd command) report
+	turn(now int64)
+	nextWake(now int64) int64
+	event(c *conn, events uint32, now int64)
+	handle(c *conn, f codec.Frame, now int64) error
+	send(k uint64, due int64)
+	greet(c *conn, h *codec.Hello)
+}
+
 // loop is one goroutine and the connections it owns.
 type loop struct {
 	// static after construction
@@ -76,6 +89,7 @@ type loop struct {
 	clk  clock
 	salt uint32 // see stamp
 	id   int
+	self driver
 	cmds chan command
 	reps chan report
 	over chan struct{} // closed when run returned
@@ -150,6 +164,10 @@ func newLoop(o *Options, sc scenario, src *sources, clk clock, salt uint32, id, 
 		l.measure = 0
 	}
 	l.setBeat(o.Heartbeat)
+	l.self = l
+	if s, ok := sc.(interface{ drive(l *loop) driver }); ok {
+		l.self = s.drive(l)
+	}
 	return l, nil
 }
 
@@ -163,13 +181,13 @@ func (l *loop) run() {
 	woke := l.clk.now()
 	for l.fatal == nil {
 		now := l.clk.now()
-		l.turn(now)
+		l.self.turn(now)
 		if l.leaveBy != 0 && (l.leaving == 0 || now >= l.leaveBy) {
 			return
 		}
 		before := l.clk.now()
 		l.n.busy += before - woke
-		events, err := l.poll.wait(time.Duration(l.nextWake(before) - before))
+		events, err := l.poll.wait(time.Duration(l.self.nextWake(before) - before))
 		woke = l.clk.now()
 		if err != nil {
 			l.fail(err)
@@ -211,7 +229,7 @@ func (l *loop) serve(events []unix.EpollEvent) {
 		c := &l.conns[ev.Fd]
 		now := l.clk.now()
 		l.sendDue(now)
-		l.event(c, ev.Events, now)
+		l.self.event(c, ev.Events, now)
 	}
 }
 
@@ -256,7 +274,7 @@ func (l *loop) obey() {
 	for {
 		select {
 		case cmd := <-l.cmds:
-			l.reps <- l.execute(cmd) // never blocks: the coordinator takes one answer before the next command
+			l.reps <- l.self.execute(cmd) // never blocks: the coordinator takes one answer before the next command
 		default:
 			return
 		}

@@ -19,6 +19,7 @@ const (
 	ScenarioConn      Scenario = "conn"      // log in, stay, answer PINGs
 	ScenarioP2P       Scenario = "p2p"       // direct messages between the two of a pair
 	ScenarioBroadcast Scenario = "broadcast" // few publish, all receive
+	ScenarioOffline   Scenario = "offline"   // fall behind and come back: RunOffline, not Run
 )
 
 // Bounds of Options.

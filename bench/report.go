@@ -20,7 +20,8 @@ type Report struct {
 	Traffic     Traffic     `json:"traffic"`
 	Errors      Errors      `json:"errors"`
 	Generator   Generator   `json:"generator"`
-	// Latency by quantity: login, ping, delivery, ack, send_delay. What had no value is not in it.
+	Offline     *Offline    `json:"offline,omitempty"` // of the scenario offline
+	// Latency by quantity: login, ping, delivery, ack, send_delay, catch_up, live_before, live_during. What had no value is not in it.
 	Latency map[string]Latency `json:"latency"`
 	Series  []Second           `json:"series"`
 }

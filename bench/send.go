@@ -68,7 +68,7 @@ func (l *loop) sendDue(now int64) {
 			if due > now {
 				break
 			}
-			l.send(l.sched.pace.k, due)
+			l.self.send(l.sched.pace.k, due)
 			l.sched.pace.k++
 		}
 		l.flushDirty()

@@ -18,6 +18,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		b.WriteString(", ended early")
 	}
 	b.WriteString("\n\n")
+	r.tableOffline(&b)
 	r.tableCounts(&b)
 	r.tableLatency(&b)
 	r.tableErrors(&b)

@@ -165,17 +165,27 @@ func (c *Client) run(ctx context.Context) error {
 }
 
 // Close ends Run and waits until it has returned. Frames that are queued are still written, for up to a second. Handlers must not
-// call it.
+// call it, they have Stop.
 func (c *Client) Close() error {
+	if c.stop() {
+		<-c.ended
+	}
+	return nil
+}
+
+// Stop is Close that does not wait. Called by a handler, no handler is called any more when that one has returned, but for OnDisconnect, and
+// what it was called with counts as done.
+func (c *Client) Stop() { c.stop() }
+
+func (c *Client) stop() (running bool) {
 	c.mu.Lock()
 	c.closed = true
 	cancel := c.cancel
 	c.mu.Unlock()
 	if cancel != nil {
 		cancel()
-		<-c.ended
 	}
-	return nil
+	return cancel != nil
 }
 
 // Done is closed when the client has ended for good; Err says why.
@@ -242,6 +252,7 @@ func (c *Client) session(ctx context.Context, t target) (end ending, moved targe
 	}
 	since := time.Now()
 	end.welcomed = true
+	c.track.login(cn.welcome.Epoch, cn.welcome.Inbox == Reset)
 	c.attach(cn)
 	c.first.attempt(nil, true)
 	c.log.Info("gannet: connected", "addr", t.addr, "node", cn.welcome.Node, "session", cn.welcome.Session)

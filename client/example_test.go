@@ -221,3 +221,108 @@ func startServer(key []byte) (addr string, stop func()) {
 		}
 	}
 }
+
+// A message to somebody who is away arrives when they come, and its sender hears how far it has got.
+func ExampleClient_Post() {
+	addr, stop := startServer(nil)
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	// What is in this file is sent when there is a connection, by this process or a later one.
+	outbox, err := client.OpenOutbox(filepath.Join(dir, "outbox"), client.OutboxOptions{Sync: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer outbox.Close()
+	news := make(chan client.Status, 10)
+	alice, err := client.Dial(ctx, client.Options{
+		Addrs: []string{addr}, User: "alice", Device: "phone", Outbox: outbox,
+		OnStatus: func(s client.Status) { news <- s },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	if _, err := alice.Post(client.Durable(client.User("bob"), "see you at six")); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println((<-news).State)
+
+	// Bob comes later, and would go on from there after a restart.
+	positions, err := client.OpenPositions(filepath.Join(dir, "positions"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer positions.Close()
+	heard := make(chan client.Message, 10)
+	bob, err := client.Dial(ctx, client.Options{
+		Addrs: []string{addr}, User: "bob", Device: "laptop", Positions: positions,
+		OnMessage: func(m client.Message) { heard <- m },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+	m := <-heard
+	fmt.Printf("%s: %s\n", m.Sender, m.Payload)
+	s := <-news
+	fmt.Println(s.State, "to", s.User)
+	if err := bob.MarkRead(m.Channel, m.Seq); err != nil {
+		log.Fatal(err)
+	}
+	s = <-news
+	fmt.Println(s.State, "by", s.User)
+	// Output:
+	// sent
+	// alice: see you at six
+	// delivered to bob
+	// read by bob
+}
+
+// Conversations and their history.
+func ExampleClient_List() {
+	addr, stop := startServer(nil)
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	alice, err := client.Dial(ctx, client.Options{Addrs: []string{addr}, User: "alice"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	for _, text := range []string{"hello?", "are you there?", "call me"} {
+		if _, err := alice.Send(ctx, client.Durable(client.User("bob"), text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	bob, err := client.Dial(ctx, client.Options{Addrs: []string{addr}, User: "bob"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+	all, err := bob.List(ctx, 0, 20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, conv := range all.List {
+		fmt.Printf("%v: %d unread\n", conv.Channel, conv.Unread)
+		h, err := bob.Last(ctx, conv.Channel, 2)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, m := range h.Messages {
+			fmt.Printf("  %d %s: %s\n", m.Seq, m.Sender, m.Payload)
+		}
+	}
+	// Output:
+	// direct:alice: 3 unread
+	//   2 alice: are you there?
+	//   3 alice: call me
+}

@@ -105,7 +105,7 @@ func (p *place) skip(to uint64) *event {
 func (p *place) gapTo(to uint64, reason uint8) *event {
 	g := Gap{Channel: p.ch, From: p.last + 1, To: to, Reason: reason}
 	p.last, p.posted = to, to
-	return &event{kind: eventGap, gap: g, mark: mark{p, p.epoch, to}}
+	return &event{kind: eventGap, gap: g, mark: mark{place: p, epoch: p.epoch, seq: to}}
 }
 
 // hold keeps what came too early and sees to the hole before it. Called with mu.
@@ -189,7 +189,7 @@ func (t *tracker) next(p *place) (ev event, ok bool) {
 	t.pull(p)
 	if p.known && p.posted < p.last {
 		p.posted = p.last
-		return event{kind: eventMark, mark: mark{p, p.epoch, p.last}}, true
+		return event{kind: eventMark, mark: mark{place: p, epoch: p.epoch, seq: p.last}}, true
 	}
 	return event{}, false
 }

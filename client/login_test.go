@@ -63,7 +63,9 @@ func TestOptionsNameTheWrongField(t *testing.T) {
 		"User":      func(o *Options) { o.User = "" },
 		"Device":    func(o *Options) { o.Device = "a\x1fb" },
 		"Heartbeat": func(o *Options) { o.Heartbeat = -1 },
-		"Origin":    func(o *Options) { o.Origin = make([]byte, 17) },
+
+		"Device is empty": func(o *Options) { o.Outbox = new(MemoryOutbox) },
+		"Origin":          func(o *Options) { o.Origin = make([]byte, 17) },
 	} {
 		o := good
 		spoil(&o)

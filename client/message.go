@@ -28,8 +28,8 @@ func Group(name string) Channel { return Channel{codec.KindGroup, name} }
 func All() Channel { return Channel{codec.KindAll, codec.AllName} }
 
 func (c Channel) String() string {
-	if c.Kind == codec.KindAll {
-		return "all"
+	if c.Kind == codec.KindAll || c.Kind == codec.KindInbox {
+		return c.Kind.String()
 	}
 	return c.Kind.String() + ":" + c.Name
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
@@ -52,24 +53,25 @@ type Options struct {
 	// Dialer replaces net.Dialer, for proxies and tests.
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 
-	// Origin marks what this client sends (1 to 16 bytes), so that it knows its own messages when a topic brings them
-	// back; these are dropped unless KeepEcho is set. Empty: random.
+	// Origin marks what this client sends (1 to 16 bytes), so that it knows its own messages when a topic, or the log after a
+	// reconnect, brings them back; these are dropped unless KeepEcho is set. Empty: made of Device.
 	Origin   []byte
 	KeepEcho bool
 
-	// Outbox keeps durable messages until the server has them; nil: in memory. Load is called by New. It holds at most
-	// OutboxMessages (10,000) and OutboxBytes (64 MiB).
+	// Outbox keeps durable messages until the server has them; nil: in memory. It belongs to one device of one user, so with it
+	// Device must be set, and to one Client at a time, which calls Load in New. It holds at most OutboxMessages (10,000)
+	// and OutboxBytes (64 MiB).
 	Outbox         Outbox
 	OutboxMessages int
 	OutboxBytes    int
-	// Positions keeps how far the handlers have got; nil: in memory, as long as the Client lives. Load is called by New.
+	// Positions keeps how far the handlers have got; nil: in memory, as long as the Client lives. The same holds as for Outbox.
 	Positions Positions
 
 	// Handlers, all called by one goroutine in order; see the package comment for what they may do. Nil ones
 	// are skipped.
 	OnMessage    func(Message) // a durable one is acknowledged when it has returned
 	OnState      func(State)
-	OnGap        func(Gap)
+	OnGap        func(Gap)    // with codec.GapFiltered nothing is lost
 	OnStatus     func(Status) // news about durable messages
 	OnResume     func(Resume) // what became of a position; follows OnConnect and subscriptions, not told when it is Live
 	OnConnect    func(Welcome)
@@ -96,6 +98,9 @@ func (o *Options) validate() error {
 			return fmt.Errorf("client: Options.Addrs: %w", err)
 		}
 	}
+	if o.Device == "" && (o.Outbox != nil || o.Positions != nil) {
+		return errors.New("client: Options.Device is empty: what an Outbox and Positions keep belongs to one device, so name it")
+	}
 	if o.Device == "" {
 		o.Device = "dev-" + hex.EncodeToString(random(6))
 	}
@@ -118,7 +123,8 @@ func (o *Options) validate() error {
 
 func (o *Options) defaults() {
 	if len(o.Origin) == 0 {
-		o.Origin = random(8)
+		sum := sha256.Sum256([]byte(o.Device))
+		o.Origin = sum[:8]
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second

@@ -409,3 +409,29 @@ func TestOutboxWriteFails(t *testing.T) {
 	}
 	o.f = good
 }
+
+// Whatever is in the file: what is read is whole, and reading ends.
+func FuzzJournal(f *testing.F) {
+	whole := appendRecord(appendRecord(nil, record{op: recordSettle, id: 1, arg: 7}), record{op: recordAdd, id: 1, data: []byte("data")})
+	f.Add(whole, false)
+	f.Add(append(append(bytes.Clone(whole[:20]), recordMark[:]...), whole...), true)
+	f.Add(appendRecord(nil, record{op: recordDone, id: 1 << 63}), false)
+	f.Fuzz(func(t *testing.T, b []byte, skip bool) {
+		var again []byte
+		used, skipped, err := replay(b, skip, func(at int, r record) {
+			again = appendRecord(again, r)
+			if at < 0 || at >= len(b) || !bytes.HasPrefix(b[at:], recordMark[:]) {
+				t.Fatalf("a record at %d of %d bytes", at, len(b))
+			}
+		})
+		if used > len(b) || skipped > used || !skip && skipped != 0 || used-skipped != len(again) {
+			t.Fatalf("used %d of %d, skipped %d, the records have %d bytes", used, len(b), skipped, len(again))
+		}
+		if !skip && !bytes.Equal(again, b[:used]) {
+			t.Fatal("the records are others")
+		}
+		if err == nil && !skip && nextRecord(b[min(used+1, len(b)):]) >= 0 {
+			t.Fatal("a whole record was taken for the torn end")
+		}
+	})
+}

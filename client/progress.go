@@ -34,6 +34,7 @@ type mark struct {
 	place *place
 	epoch uint64
 	seq   uint64
+	guess bool // the next one of the place counts, even if it is lower
 }
 
 func (d *progress) init() {
@@ -55,10 +56,10 @@ func (t *tracker) finished(m mark) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p.inEpoch == m.epoch && p.finished >= m.seq {
+	if p.inEpoch == m.epoch && p.finished >= m.seq && !p.guess && !m.guess {
 		return
 	}
-	p.finished, p.inEpoch = m.seq, m.epoch
+	p.finished, p.inEpoch, p.guess = m.seq, m.epoch, m.guess
 	if p.log {
 		t.done.due[p] = true
 		wake(t.pulse)
@@ -215,9 +216,6 @@ func (t *tracker) restore(c Checkpoint) {
 	t.epoch = c.InboxEpoch
 	t.done.epoch, t.done.pos = c.InboxEpoch, c.InboxPos
 	for _, pos := range c.Channels {
-		if len(t.places) >= maxPlaces {
-			break
-		}
 		p := t.at(pos.Channel)
 		p.epoch, p.known, p.last, p.posted = pos.Epoch, true, pos.Seq, pos.Seq
 		p.inEpoch, p.finished = pos.Epoch, pos.Seq

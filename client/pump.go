@@ -22,9 +22,17 @@ const (
 // its way, pauses, and begins anew with the oldest message, alone: only when that is stored the others follow.
 func (c *Client) pump(cn *conn) {
 	q := &c.queue
-	if err := q.settle(cn.welcome.nonce, time.Now()); err != nil {
-		c.post(cn.ctx, event{kind: eventError, err: fmt.Errorf("client: durable messages wait for the next connection: %w", err)})
-		return
+	for failed := 0; ; failed++ {
+		err := q.settle(cn.welcome.nonce, time.Now())
+		if err == nil {
+			break
+		}
+		if failed == 0 {
+			c.post(cn.ctx, event{kind: eventError, err: fmt.Errorf("client: durable messages wait: %w", err)})
+		}
+		if !sleep(cn.ctx, maxPause) {
+			return
+		}
 	}
 	var above uint64 // all up to this ID is sent, in this round
 	var refusals int // in a row
@@ -116,8 +124,9 @@ func (c *Client) finish(cn *conn, p *parcel, o fate) {
 	if !c.queue.remove(p) {
 		return
 	}
-	if err := c.queue.store.Done(p.id); err != nil {
-		c.post(cn.ctx, event{kind: eventError, err: fmt.Errorf("client: message %d will be sent again after a restart: %w", p.id, err)})
+	err := c.queue.store.Done(p.id)
+	if was := c.queue.failing.Swap(err != nil); err != nil && !was {
+		c.post(cn.ctx, event{kind: eventError, err: fmt.Errorf("client: messages from %d on will be sent again after a restart: %w", p.id, err)})
 	}
 	if p.waiter != nil {
 		p.waiter <- o

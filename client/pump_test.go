@@ -17,7 +17,7 @@ import (
 // stored is the WELCOME of a server with a store.
 func stored(nonce uint64) codec.Welcome {
 	w := welcome()
-	w.InboxEpoch = 5
+	w.InboxEpoch, w.Heartbeat = 5, 590
 	if nonce != 0 {
 		w.Ext = codec.TLVs(nil).AppendUint64(codec.TagNonce, nonce)
 	}

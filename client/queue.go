@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gannet/codec"
@@ -20,6 +21,8 @@ type queue struct {
 	messages int           // bound
 	bytes    int           // bound
 	wake     chan struct{} // to the pump: something has changed
+
+	failing atomic.Bool // the store's last Done failed
 
 	adding sync.Mutex // so that IDs reach the store in their order, and not while they are settled; taken before mu
 
@@ -61,10 +64,9 @@ func (q *queue) open(store Outbox, messages, bytes int) error {
 	if err != nil {
 		return err
 	}
-	*q = queue{
-		store: store, messages: messages, bytes: bytes, wake: make(chan struct{}, 1), freed: make(chan struct{}),
-		last: state.Last, kept: state.Last, shift: state.Shift, was: state.Settled,
-	}
+	q.store, q.messages, q.bytes = store, messages, bytes
+	q.wake, q.freed = make(chan struct{}, 1), make(chan struct{})
+	q.last, q.kept, q.shift, q.was = state.Last, state.Last, state.Shift, state.Settled
 	for _, e := range state.Entries {
 		s, err := readParcel(e.Data)
 		if err != nil {

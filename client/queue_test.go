@@ -175,7 +175,7 @@ func TestQueueStoreFails(t *testing.T) {
 		}
 	}
 	fails.load = errors.New("gone")
-	if _, err := New(Options{Addrs: []string{"127.0.0.1:1"}, User: "alice", Outbox: fails}); !errors.Is(err, fails.load) {
+	if _, err := New(Options{Addrs: []string{"127.0.0.1:1"}, User: "alice", Device: "phone", Outbox: fails}); !errors.Is(err, fails.load) {
 		t.Errorf("New: %v", err)
 	}
 }

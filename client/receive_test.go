@@ -70,7 +70,7 @@ func expectAmong[T any](p *peer, want codec.Type, consume func(codec.Frame) (T, 
 	p.t.Helper()
 	for {
 		f, ok := p.next()
-		if ok && (f.Type == codec.TypeAck || f.Type == codec.TypePing) {
+		if ok && f.Type != want && (f.Type == codec.TypeAck || f.Type == codec.TypePing) {
 			continue
 		}
 		if !ok || f.Type != want {
@@ -128,7 +128,14 @@ func TestDuplicates(t *testing.T) {
 		for _, seq := range []uint64{42, 43} {
 			p.send(durableMsg(bob, seq, 0))
 		}
-		got.want(t, "inbox::reset@77 42 43")
+		got.want(t, "inbox:reset@77 42 43")
+		// The same log, but set back.
+		p.nc.Close()
+		p = h.peer()
+		w.InboxHead = 70
+		p.login(w)
+		p.send(durableMsg(bob, 43, 0))
+		got.want(t, "inbox:reset@70 43")
 		if n := c.Stats(); n.Duplicates != 5 || n.Holes != 0 {
 			t.Errorf("%+v", n)
 		}
@@ -237,6 +244,7 @@ func TestNotSentIsPulled(t *testing.T) {
 		got.want(t, "gap(1-4,4)")
 		p.send(durableMsg(all, 5, codec.MsgLog))
 		p.send(gapFrame(all, 6, 7, codec.GapNotSent))
+		synctest.Wait()
 		p.send(durableMsg(all, 8, codec.MsgLog))
 		q := p.pull()
 		if q.From != 6 || q.Limit != 2 || q.Kind != codec.KindAll {
@@ -244,7 +252,7 @@ func TestNotSentIsPulled(t *testing.T) {
 		}
 		got.want(t, "5")
 		p.answer(q.Req, 8, durableMsg(all, 6, codec.MsgLog), durableMsg(all, 7, codec.MsgLog))
-		if q = p.pull(); q.From != 8 { // 8 came behind a hole of unknown end
+		if q = p.pull(); q.From != 8 { // it came while the end of the hole was pulled
 			t.Errorf("%+v", q)
 		}
 		p.answer(q.Req, 9, durableMsg(all, 8, codec.MsgLog))
@@ -350,7 +358,7 @@ func TestOwnMessagesAreNoHoles(t *testing.T) {
 			t.Errorf("%+v", q)
 		}
 		p.answer(q.Req, 10, durableMsg(bob, 8, 0), durableMsg(bob, 9, 0))
-		got.want(t, "8 9 10")
+		got.want(t, "8 10") // 9 is the own one
 		// An answer that overtakes what was said before is no reason to drop that: the session may be catching up.
 		carol := User("carol")
 		if _, err := c.Post(Text(carol, "mine")); err != nil {

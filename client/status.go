@@ -12,7 +12,7 @@ type SendState uint8
 
 // States of a durable message, as an app shows them.
 const (
-	Sending   SendState = iota // in the outbox
+	Sending   SendState = iota // in the outbox; not told
 	Sent                       // the server has stored it
 	Delivered                  // a device of User has it
 	Read                       // User has read it

@@ -280,7 +280,6 @@ func (c *Client) renewOnce(cn *conn, subs []subscription) (again []subscription)
 
 // resumed takes what WELCOME says about the positions of HELLO, before anything else comes.
 func (c *Client) resumed(cn *conn) {
-	c.track.login(cn.welcome.Epoch)
 	c.tellResume(Resume{State: cn.welcome.Inbox, Head: cn.welcome.InboxHead})
 	for i, s := range cn.states {
 		switch {

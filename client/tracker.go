@@ -22,6 +22,7 @@ type tracker struct {
 
 	mu     sync.Mutex
 	places map[Channel]*place // guarded by mu, bounded
+	most   int                // guarded by mu: places after which room is made
 	uses   uint64             // guarded by mu: counts, to find what was silent
 	epoch  uint64             // guarded by mu: of the server's store, as told at the last login; 0: it has none
 	holes  int                // guarded by mu: channels with a hole
@@ -50,6 +51,7 @@ type place struct {
 
 	finished uint64 // the handlers are done up to here,
 	inEpoch  uint64 // in this epoch
+	guess    bool   // finished is what the server is taken to go on from
 }
 
 // seqRange is a range of seqs, both ends included.
@@ -71,7 +73,7 @@ const (
 )
 
 func (t *tracker) init(keepEcho bool) {
-	t.keepEcho = keepEcho
+	t.keepEcho, t.most = keepEcho, maxPlaces
 	t.pulse, t.save = make(chan struct{}, 1), make(chan struct{}, 1)
 	t.places, t.flying = make(map[Channel]*place), make(map[Channel]int)
 	t.done.init()
@@ -89,7 +91,7 @@ func wake(ch chan struct{}) {
 func (t *tracker) at(ch Channel) *place {
 	p := t.places[ch]
 	if p == nil {
-		if len(t.places) >= maxPlaces {
+		if len(t.places) >= t.most {
 			t.forgetSilent()
 		}
 		p = &place{ch: ch, epoch: t.epoch}
@@ -112,6 +114,7 @@ func (t *tracker) forgetSilent() {
 	for _, p := range silent[:min(len(silent), maxPlaces/8)] {
 		delete(t.places, p.ch)
 	}
+	t.most = max(maxPlaces, len(t.places)+maxPlaces/8) // more than that are needed
 }
 
 // arrived judges a message with a seq, or a GAP. After one that passes next says what else has its turn. When the hole before
@@ -121,7 +124,7 @@ func (t *tracker) arrived(ch Channel, log bool, it *item) (p *place, v verdict, 
 	defer t.mu.Unlock()
 	p = t.at(ch)
 	p.log = p.log || log
-	it.ev.mark = mark{p, p.epoch, it.to}
+	it.ev.mark = mark{place: p, epoch: p.epoch, seq: it.to}
 	if it.ev.kind == eventMessage {
 		it.ev.message.Epoch = p.epoch
 	}
@@ -179,8 +182,9 @@ func (t *tracker) filled() (pos, epoch uint64) {
 	return pos, t.epoch
 }
 
-// login begins a connection: what was not filled comes again, from where the handlers are done.
-func (t *tracker) login(epoch uint64) {
+// login begins a connection: what was not filled comes again, from where the handlers are done. With void the server's log is not the
+// one that was known, or has been set back.
+func (t *tracker) login(epoch uint64, void bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.flying)
@@ -190,7 +194,7 @@ func (t *tracker) login(epoch uint64) {
 			t.closed(p)
 		}
 	}
-	if epoch == 0 || epoch == t.epoch {
+	if epoch == 0 || epoch == t.epoch && !void {
 		return
 	}
 	if t.epoch != 0 {
@@ -198,7 +202,7 @@ func (t *tracker) login(epoch uint64) {
 	}
 	t.epoch = epoch
 	for _, p := range t.places {
-		if p.ch.Kind != codec.KindTopic && p.epoch != epoch {
+		if p.ch.Kind != codec.KindTopic && (p.epoch != epoch || void) {
 			p.reset(epoch)
 		}
 	}
@@ -229,9 +233,9 @@ func (t *tracker) subscribed(topic string, filtered bool, state ResumeState, epo
 	case Live:
 		p.known, p.last = true, max(p.last, head)
 		p.posted = p.last
-		return mark{p, epoch, p.last}, true
-	case Reset: // the server goes on somewhere at or below the head; the first message tells
-		return mark{p, epoch, head}, true
+		return mark{place: p, epoch: epoch, seq: p.last}, true
+	case Reset: // the server goes on at the head or below it: the first message tells
+		return mark{place: p, epoch: epoch, seq: head, guess: true}, true
 	}
 	return m, false
 }

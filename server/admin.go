@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -31,6 +32,8 @@ type admin struct {
 	set  *metrics.Set
 	addr string
 	done chan struct{}
+
+	backups sync.Mutex // held while one is made
 
 	serving bool // owned by Run
 }
@@ -59,7 +62,9 @@ func newAdmin(s *Server) (*admin, error) {
 	mux.Handle("POST /v1/sessions", a.guard(a.sessions))
 	mux.Handle("POST /v1/kick", a.guard(a.kick))
 	mux.Handle("POST /v1/publish", a.guard(a.publish))
+	mux.Handle("POST /v1/backup", a.guard(a.backup))
 	a.routeGroups(mux)
+	a.routeDead(mux)
 	mux.Handle("GET /debug/pprof/", a.guard(pprof.Index))
 	mux.Handle("GET /debug/pprof/cmdline", a.guard(pprof.Cmdline))
 	mux.Handle("GET /debug/pprof/profile", a.guard(pprof.Profile))
@@ -99,11 +104,11 @@ func (a *admin) stop() {
 	}
 }
 
-// writeDeadline bounds the time for an answer, except for profiles, which take as long as they are asked to.
+// writeDeadline bounds the time for an answer, except for profiles, which take as long as they are asked to, and backups.
 func writeDeadline(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var until time.Time // none; set all the same, the last request of the connection left its own
-		if !strings.HasPrefix(r.URL.Path, "/debug/") {
+		if !strings.HasPrefix(r.URL.Path, "/debug/") && r.URL.Path != "/v1/backup" {
 			until = time.Now().Add(2 * adminTimeout)
 		}
 		_ = http.NewResponseController(w).SetWriteDeadline(until) // a connection of net/http can always do it
@@ -150,20 +155,22 @@ func loopbackHost(hostport string) bool {
 func (a *admin) index(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`gannet admin
 GET  /healthz                 the process lives
-GET  /readyz                  clients can connect
+GET  /readyz                  clients can connect, and messages can be stored
 GET  /metrics                 counters, Prometheus text
 GET  /v1/node                 the same in short, JSON
 GET  /v1/sessions?user=U      who is online; POST {"users":[…]} for up to 10,000
 POST /v1/kick                 {"user":U,"device":D,"reason":R}
 POST /v1/publish              {"kind":"direct|topic|all","name":N,"sender":S,"text":T}
-` + groupsIndex + `GET  /debug/pprof/            profiles
+` + groupsIndex + deadIndex + `POST /v1/backup               {"name":N}: a backup below --backup-dir
+GET  /debug/pprof/            profiles
 `))
 }
 
-// readyz tells a probe whether clients can connect, and whoever looks what is not as it should be.
+// readyz tells a probe whether clients can connect and messages can be stored, and whoever looks what is not as it should be.
 func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	body := struct {
 		Status   string   `json:"status"`
+		Reason   string   `json:"reason,omitempty"`
 		Warnings []string `json:"warnings,omitempty"`
 	}{Status: "ready"}
 	code := http.StatusOK
@@ -172,6 +179,9 @@ func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 		body.Status, code = "starting", http.StatusServiceUnavailable
 	case stateDraining:
 		body.Status, code = "draining", http.StatusServiceUnavailable
+	}
+	if err := a.s.durableLog.Status(); err != nil && code == http.StatusOK {
+		body.Status, body.Reason, code = "not storing", err.Error(), http.StatusServiceUnavailable
 	}
 	if a.s.opts.openToOthers() {
 		body.Warnings = append(body.Warnings, insecureWarning)

@@ -19,6 +19,7 @@ func Example() {
 	s, err := server.New(server.Options{
 		Listen: servertest.Addr(), // a fixed one in a real program: "127.0.0.1:7000"
 		Admin:  "off",
+		Store:  "memory",
 		Logger: slog.New(slog.DiscardHandler),
 		Handlers: server.Handlers{
 			Online:  func(s server.Session) { events <- s.User + " is online" },

@@ -70,6 +70,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	writeLatency(w, &st)
 	s.writeLoops(w)
 	s.writeLog(w)
+	s.writeRetention(w)
 	s.writePools(w)
 }
 

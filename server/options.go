@@ -24,6 +24,7 @@ type Options struct {
 	AdminToken string                      // asked of admin clients as a bearer token; required off loopback
 	Data       string                      // folder for what is stored: "data"
 	Store      string                      // "pebble" (on disk, in Data) or "memory" (gone with the process): "pebble"
+	BackupDir  string                      // absolute; where POST /v1/backup makes backups: none are made
 	OpenStore  func() (store.Store, error) // nil: by Store and Data; for programs with a store of their own
 	Node       string                      // name of this node, an identifier: "gannet"
 	Loops      int                         // event loops: one a CPU
@@ -35,9 +36,13 @@ type Options struct {
 	AuthQueue   int                // logins waiting for that: 8192
 	AuthTimeout time.Duration      // for one credential: 5 s
 
-	Limits   Limits
-	Handlers Handlers
-	Logger   *slog.Logger // nil: slog.Default()
+	StoreCache    int // bytes of blocks that pebble keeps in memory: 64 MiB
+	StoreMemtable int // bytes written before they become a table, at most three times that are kept: 64 MiB
+
+	Limits    Limits
+	Retention Retention
+	Handlers  Handlers
+	Logger    *slog.Logger // nil: slog.Default()
 }
 
 // Limits bound what clients may take.
@@ -108,6 +113,12 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("admin: %q can be reached from other machines: set an admin token of at least 16 bytes", o.Admin)
 		}
 	}
+	if err := o.validateStore(); err != nil {
+		return err
+	}
+	if err := o.Retention.validate(); err != nil {
+		return err
+	}
 	if err := o.Limits.validate(); err != nil {
 		return err
 	}
@@ -122,6 +133,8 @@ func (o *Options) defaults() {
 	or(&o.Admin, "127.0.0.1:7001")
 	or(&o.Data, "data")
 	or(&o.Store, "pebble")
+	or(&o.StoreCache, 64<<20)
+	or(&o.StoreMemtable, 64<<20)
 	or(&o.Node, "gannet")
 	or(&o.Loops, runtime.GOMAXPROCS(0))
 	or(&o.Drain, 10*time.Second)
@@ -131,6 +144,7 @@ func (o *Options) defaults() {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Retention.defaults()
 	l := &o.Limits
 	or(&l.MaxFrame, codec.DefaultLimit)
 	or(&l.OutTotal, 512<<20)

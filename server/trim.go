@@ -3,6 +3,8 @@ package server
 import (
 	"runtime/debug"
 	"time"
+
+	"gannet/store"
 )
 
 // startTrimmer gives memory back to the system once after a burst: when logins and deliveries have come to rest for
@@ -33,6 +35,7 @@ func (s *Server) startTrimmer() (stop func()) {
 			switch {
 			case quiet == trimAfter-1 && work-trimmed > trimWork:
 				s.node.Trim()
+				s.restStore()
 			case quiet == trimAfter && work-trimmed > trimWork:
 				debug.FreeOSMemory()
 				s.counters.trims.Add(1)
@@ -41,6 +44,19 @@ func (s *Server) startTrimmer() (stop func()) {
 		}
 	}()
 	return func() { close(done); <-ended }
+}
+
+// restStore lets the store have less in memory; one that cannot has nothing to give.
+func (s *Server) restStore() {
+	err := s.durableLog.WithStore(func(st store.Store) error {
+		if r, ok := st.(interface{ Rest() error }); ok {
+			return r.Rest()
+		}
+		return nil
+	})
+	if err != nil {
+		s.log.Warn("the store was not written out at rest", "error", err)
+	}
 }
 
 const (

@@ -215,8 +215,11 @@ func (sh *Shard) sweepFlow(s *Session) bool {
 		if sh.mark(Mark{
 			User: string(sh.user(s)), Device: string(sh.device(s)), Mode: codec.AckDelivered, Kind: codec.KindInbox, Seq: f.acked,
 		}) {
-			f.dirty = handed
+			f.dirty, f.quiet = handed, 0
 		}
+		return true
+	}
+	if f.quiet++; f.acked >= f.sent && !sh.settled(f) {
 		return true
 	}
 	f.dirty = clean

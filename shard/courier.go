@@ -1,6 +1,10 @@
 package shard
 
-import "gannet/codec"
+import (
+	"slices"
+
+	"gannet/codec"
+)
 
 // courierDepth is how many commits may wait for a shard before the log waits for it.
 const courierDepth = 8
@@ -26,6 +30,13 @@ func (c *Courier) to(shard uint32) *Commit {
 	return c.commits[shard]
 }
 
+// sessions finds a user's sessions, in an order that does not depend on chance.
+func (c *Courier) sessions(user []byte) []SessionRef {
+	c.refs = c.node.dir.Lookup(c.node.dir.Hash(user), c.refs[:0])
+	slices.Sort(c.refs)
+	return c.refs
+}
+
 // Answer brings an answer to the sender's session.
 func (c *Courier) Answer(a Answer) {
 	if int(a.Ref.Shard()) < len(c.commits) {
@@ -37,8 +48,7 @@ func (c *Courier) Answer(a Answer) {
 // Inbox brings a message that has a place in a user's inbox to all sessions of the user. For the session that sent
 // it only its position moves. User must stay as it is until the message is delivered.
 func (c *Courier) Inbox(user []byte, place uint64, frame []byte, born int64, sender SessionRef) {
-	c.refs = c.node.dir.Lookup(c.node.dir.Hash(user), c.refs[:0])
-	for _, ref := range c.refs {
+	for _, ref := range c.sessions(user) {
 		d := Delivery{Ref: ref, Place: place, Frame: frame, User: user, Born: born}
 		if ref == sender {
 			d.Frame = nil
@@ -50,8 +60,7 @@ func (c *Courier) Inbox(user []byte, place uint64, frame []byte, born int64, sen
 
 // User brings a frame that has no place in an inbox (a RECEIPT, an ephemeral message of a group) to the user's sessions, but for one.
 func (c *Courier) User(user []byte, frame []byte, born int64, but SessionRef) {
-	c.refs = c.node.dir.Lookup(c.node.dir.Hash(user), c.refs[:0])
-	for _, ref := range c.refs {
+	for _, ref := range c.sessions(user) {
 		if ref != but {
 			m := c.to(ref.Shard())
 			m.Steps = append(m.Steps, step{Delivery: Delivery{Ref: ref, Frame: frame, User: user, Born: born}})
@@ -88,8 +97,7 @@ func (c *Courier) Leave(user []byte, group string) {
 }
 
 func (c *Courier) member(m Membership) {
-	c.refs = c.node.dir.Lookup(c.node.dir.Hash(m.User), c.refs[:0])
-	for _, ref := range c.refs {
+	for _, ref := range c.sessions(m.User) {
 		one := m
 		one.Ref = ref
 		to := c.to(ref.Shard())

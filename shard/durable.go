@@ -110,9 +110,7 @@ func (sh *Shard) sendAnswer(a *Answer) {
 		ob := sh.outOf(s)
 		ob.buf = codec.AppendSendAck(ob.buf, codec.SendAck{Req: a.Req, Code: a.Code, Seq: a.Seq, Time: a.Time})
 	}
-	if f.sent == 0 {
-		sh.rest(s)
-	}
+	sh.rest(s)
 }
 
 // dropOf is the reason behind a code with which the log refuses a message.

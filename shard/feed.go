@@ -41,20 +41,22 @@ func (sh *Shard) dropTail(s *Session) {
 	}
 }
 
-// waiting is how many bytes a reader that does not keep up has waiting for it; 0 when the kernel takes everything.
-func (sh *Shard) waiting(s *Session) int {
-	if s.flags&flagBacklog == 0 {
-		return 0
+// waiting is how many bytes wait for a session: those that the kernel did not take, and those of this turn.
+func (sh *Shard) waiting(s *Session) (n int) {
+	if s.flags&flagBacklog != 0 {
+		n = sh.conn(s).OutboundBuffered()
 	}
-	n := sh.conn(s).OutboundBuffered()
-	if n > 0 && s.out != 0 {
+	if s.out != 0 {
 		n += sh.outs[s.out-1].len()
 	}
 	return n
 }
 
-// overLimit says that a reader has so much waiting that n bytes more are not sent to it live.
+// overLimit says that a reader that does not keep up has so much waiting that n bytes more are not sent to it live.
 func (sh *Shard) overLimit(s *Session, n int) bool {
+	if s.flags&flagBacklog == 0 {
+		return false
+	}
 	kept := sh.waiting(s)
 	return kept > 0 && kept+n > sh.liveLimit()
 }
@@ -174,11 +176,9 @@ func (sh *Shard) inboxRead(s *Session, r *Read) {
 	f := sh.flows.at(s.flow - 1)
 	switch {
 	case f.state != inboxReading:
-	case r.Code != codec.CodeOK || r.After != f.sent:
+	case r.Code != codec.CodeOK || r.After != f.sent || sh.crowded(s, len(r.Frames)):
 		f.state = inboxBehind
 		sh.later(s)
-	case sh.crowded(s, len(r.Frames)):
-		f.state = inboxBehind // sweepBacklog has it go on
 	default:
 		sh.feedInbox(s, f, r)
 	}

@@ -20,6 +20,7 @@ type flow struct {
 	state      inboxState
 	retries    uint8
 	dirty      dirtiness
+	quiet      uint8 // seconds for which handed lasts
 }
 
 // inboxState is where a session is with its inbox.
@@ -37,8 +38,15 @@ type dirtiness uint8
 const (
 	clean  dirtiness = iota
 	moved            // the position is to be handed to the log
-	handed           // it was; the flow goes unless something happens until then
+	handed           // it was; the flow goes when it is known to be settled
 )
+
+// settleAfter is how many seconds a flow outlives its last acknowledgement at most.
+const settleAfter = 60
+
+// settled says that no commit is on its way any more to this shard that the session got already, from the log: without its flow it would
+// get it twice.
+func (sh *Shard) settled(f *flow) bool { return f.sent <= sh.took || f.quiet >= settleAfter }
 
 // flowOf returns the session's flow, or makes it. The session has everything of its inbox up to the place before.
 func (sh *Shard) flowOf(s *Session, before uint64) *flow {
@@ -78,7 +86,7 @@ func (sh *Shard) rest(s *Session) {
 		return
 	}
 	f := sh.flows.at(s.flow - 1)
-	if f.state == inboxLive && f.acked >= f.sent && f.blocked == 0 && f.unanswered == 0 && f.reads == 0 && f.dirty == clean {
+	if f.state == inboxLive && f.acked >= f.sent && f.blocked == 0 && f.unanswered == 0 && f.reads == 0 && f.dirty == clean && sh.settled(f) {
 		sh.dropFlow(s)
 	}
 }

@@ -162,17 +162,10 @@ func (sh *Shard) logRead(s *Session, r *Read) {
 	case c.dead:
 	case r.Code == codec.CodeForbidden:
 		sh.expel(s, c)
-	case r.Code != codec.CodeOK:
+	case r.Code == codec.CodeOK && r.Key != c.turn:
+		c.state = cursorBehind // it goes on from elsewhere, or with another filter
+	case r.Code != codec.CodeOK || r.More && r.Covered <= r.After || sh.crowded(s, len(r.Frames)):
 		c.state = cursorBehind
-		sh.later(s)
-		return
-	case r.Key != c.turn:
-		c.state = cursorBehind
-	case sh.crowded(s, len(r.Frames)):
-		c.state = cursorBehind // sweepBacklog has it go on
-		return
-	case r.More && r.Covered <= r.After:
-		c.state = cursorBehind // nothing came of it
 		sh.later(s)
 		return
 	default:

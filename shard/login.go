@@ -42,7 +42,6 @@ func (sh *Shard) hello(s *Session, f codec.Frame) bool {
 		sh.bye(s, codec.CodeDraining, "the server is stopping")
 	case open:
 		sh.login(s, h, h.User, sh.cfg.OpenRights, time.Time{})
-		return s.phase != phaseResume // else it stays until the log has answered
 	default:
 		return !sh.judge(s, AuthRequest{
 			User: string(h.User), Device: string(h.Device), Class: h.Class, Token: append([]byte(nil), h.Token...),
@@ -154,12 +153,15 @@ func (sh *Shard) admit(s *Session, a *AuthAnswer) {
 	gen := s.gen
 	s.phase = phaseNew
 	sh.login(s, h, []byte(a.User), a.Rights, a.Expires)
-	if s.gen != gen || s.phase != phaseLive {
+	if s.gen != gen || s.phase != phaseLive && s.phase != phaseResume {
 		return
 	}
 	_, _ = c.Discard(n)
 	sh.stats.FramesIn++
 	sh.stats.BytesIn += uint64(n)
+	if s.phase == phaseResume {
+		return // what came behind HELLO waits for WELCOME
+	}
 	sh.touch(s, 1, false)
 	if c.InboundBuffered() > 0 {
 		sh.read(s, c)

@@ -132,7 +132,7 @@ func (sh *Shard) takeCommit(c *Commit) {
 
 // delivery takes a message for one session.
 func (sh *Shard) delivery(d *Delivery) {
-	sh.heard = max(sh.heard, d.Place)
+	sh.heard, sh.took = max(sh.heard, d.Place), max(sh.took, d.Place)
 	s := sh.receiver(d.Ref, d.User)
 	switch {
 	case s == nil:

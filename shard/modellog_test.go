@@ -22,12 +22,16 @@ type modelLog struct {
 	// What it takes, −1 everything; the rest is refused.
 	roomEntries, roomReads, roomMarks int
 
+	late  bool     // what is stored is brought to the shards by a later step of work, in its order
+	queue []func() // what is to be brought
+
 	failing codec.Code // commits store nothing and answer this
 	broken  codec.Code // reads answer this
 
 	entries []Entry
 	reads   []*Read
 	marks   []Mark // taken so far
+	looked  int    // of marks, by taken
 	groups  map[string]*modelGroup
 	refused map[SessionRef]Answer // the lowest nonce that was refused for now
 }
@@ -83,6 +87,9 @@ func (l *modelLog) Epoch() uint64 { return l.store.Epoch() }
 // work does a part of what waits, drawn by the world; false when nothing does.
 func (l *modelLog) work() bool {
 	switch {
+	case len(l.queue) > 0 && (!l.auto || len(l.entries)+len(l.reads) == 0 || l.w.rng.IntN(3) == 0):
+		l.queue[0]()
+		l.queue = l.queue[1:]
 	case !l.auto || len(l.entries)+len(l.reads) == 0:
 		return false
 	case len(l.reads) == 0 || len(l.entries) > 0 && l.w.rng.IntN(2) == 0:
@@ -117,6 +124,23 @@ func (l *modelLog) commit(n int) {
 			l.w.t.Fatalf("appending: %v", err)
 		}
 	}
+	l.then(func() {
+		l.deliver(entries, codes, at, batch, results)
+		l.send()
+	})
+}
+
+// then does now or later what comes behind storing.
+func (l *modelLog) then(f func()) {
+	if l.late {
+		l.queue = append(l.queue, f)
+	} else {
+		f()
+	}
+}
+
+// deliver gives a commit to the courier.
+func (l *modelLog) deliver(entries []Entry, codes []codec.Code, at []int, batch []store.Message, results []store.Result) {
 	for i := range entries {
 		e := &entries[i]
 		a := Answer{Ref: e.Ref, Nonce: e.Nonce, Req: e.Req, Code: codes[i], Time: 7}
@@ -132,7 +156,6 @@ func (l *modelLog) commit(n int) {
 		}
 		l.courier.Answer(a)
 	}
-	l.courier.Send(nil)
 }
 
 // judge says whether an entry is stored.
@@ -231,9 +254,20 @@ func (l *modelLog) post(kind codec.Kind, name, sender, payload string, tags ...s
 	if err := l.store.Append([]store.Message{m}, r); err != nil || r[0].Code != codec.CodeOK {
 		l.w.t.Fatalf("post: %v, %v", r[0].Code, err)
 	}
-	l.bring(&m, r[0], e.Born, 0)
-	l.courier.Send(nil)
+	l.then(func() {
+		l.bring(&m, r[0], e.Born, 0)
+		l.send()
+	})
 	return r[0].Seq
+}
+
+// send hands the commits over, as Courier.Send does on a server, where the loops go on while it waits.
+func (l *modelLog) send() {
+	for i, c := range l.courier.commits {
+		for c != nil && len(l.w.loops[i].sh.mail.slots) == courierDepth && l.w.step() {
+		}
+	}
+	l.courier.Send(nil)
 }
 
 // group makes a group.
@@ -248,9 +282,13 @@ func (l *modelLog) add(name string, users ...string) {
 	head, _ := l.store.Head(store.Channel{Kind: codec.KindGroup, Name: name})
 	for _, u := range users {
 		g.users[u] = head.Seq + 1
-		if g.large {
-			l.courier.Join([]byte(u), name, head.Seq)
-		}
+	}
+	if g.large {
+		l.then(func() {
+			for _, u := range users {
+				l.courier.Join([]byte(u), name, head.Seq)
+			}
+		})
 	}
 	l.post(codec.KindGroup, name, "admin", "+"+strings.Join(users, ","))
 }
@@ -258,7 +296,7 @@ func (l *modelLog) add(name string, users ...string) {
 // remove removes a member; who leaves does not read the entry that says so.
 func (l *modelLog) remove(name, user string) {
 	delete(l.groups[name].users, user)
-	l.courier.Leave([]byte(user), name)
+	l.then(func() { l.courier.Leave([]byte(user), name) })
 	l.post(codec.KindGroup, name, "admin", "-"+user)
 }
 
@@ -267,10 +305,12 @@ func (l *modelLog) grow(name string) {
 	g := l.groups[name]
 	g.from = l.post(codec.KindGroup, name, "admin", "grown")
 	g.large = true
-	for _, u := range g.sorted() {
-		l.courier.Join(u, name, g.from)
-	}
-	l.courier.Send(nil)
+	l.then(func() {
+		for _, u := range g.sorted() {
+			l.courier.Join(u, name, g.from)
+		}
+		l.send()
+	})
 }
 
 // serve answers the n oldest reads, −1 all.

@@ -125,9 +125,8 @@ func (sh *Shard) readDone(s *Session) {
 		return
 	}
 	f := sh.flows.at(s.flow - 1)
-	if f.reads--; f.sent == 0 {
-		sh.rest(s)
-	}
+	f.reads--
+	sh.rest(s)
 }
 
 // requestServed answers SUB, PULL and LIST.

@@ -48,27 +48,13 @@ func (sh *Shard) resumed(s *Session, r *Read) {
 		sh.bye(s, codec.CodeOverloaded, "what is kept for you cannot be read now")
 		return
 	}
-	c := sh.conn(s)
-	buf, err := c.Peek(c.InboundBuffered())
-	if err != nil {
-		return
-	}
-	_, n, err := codec.ConsumeFrame(buf, codec.LoginLimit)
-	if err != nil || n == 0 {
-		sh.bye(s, codec.CodeInternal, "HELLO was lost")
-		return
-	}
-	gen := s.gen
+	c, gen := sh.conn(s), s.gen
 	s.phase, s.seen = phaseLive, sh.nowTick
-	_, _ = c.Discard(n)
-	sh.stats.FramesIn++
-	sh.stats.BytesIn += uint64(n)
 	sh.setDue(s)
 	sh.welcomeBack(s, r)
 	if !s.alive(gen) {
 		return
 	}
-	sh.touch(s, 1, false)
 	if c.InboundBuffered() > 0 {
 		sh.read(s, c)
 	}

@@ -34,38 +34,47 @@ func (w *world) come(shard int, user string, in ...[]byte) *client {
 }
 
 func TestResumeInbox(t *testing.T) {
-	w := newLogWorld(t, 2)
-	defer w.end()
-	e := w.log.Epoch()
-	for i := range 3 {
-		w.log.post(codec.KindDirect, "anna", "bob", fmt.Sprint(i+1))
-	}
+	const same, other = 1, 2 // epochs
 	one, two, three := "MSG direct anna+bob #1 bob: 1", "MSG direct anna+bob #2 bob: 2", "MSG direct anna+bob #3 bob: 3"
-	for i, x := range []struct {
+	for _, x := range []struct {
 		name  string
 		epoch uint64
 		pos   uint64
 		want  []string
 	}{
 		{"new device", 0, 0, []string{"WELCOME anna 60s inbox 0/3", one, two, three, "POS 3"}},
-		{"knows one", e, 1, []string{"WELCOME anna 60s inbox 1/3", two, three, "POS 3"}},
-		{"knows all", e, 3, []string{"WELCOME anna 60s inbox 1/3"}},
-		{"knows more than there is", e, 4, []string{"WELCOME anna 60s inbox 3/3", one, two, three, "POS 3"}},
-		{"other epoch", e + 1, 2, []string{"WELCOME anna 60s inbox 3/3", one, two, three, "POS 3"}},
+		{"knows one", same, 1, []string{"WELCOME anna 60s inbox 1/3", two, three, "POS 3"}},
+		{"knows all", same, 3, []string{"WELCOME anna 60s inbox 1/3"}},
+		{"knows more than there is", same, 4, []string{"WELCOME anna 60s inbox 3/3", one, two, three, "POS 3"}},
+		{"other epoch", other, 2, []string{"WELCOME anna 60s inbox 3/3", one, two, three, "POS 3"}},
 		{"position without an epoch", 0, 2, []string{"WELCOME anna 60s inbox 3/3", one, two, three, "POS 3"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			w.t = t
-			c := w.come(i%2, "anna", back("anna", fmt.Sprint("d", i), x.epoch, x.pos))
+			w := newLogWorld(t, 2)
+			defer w.end()
+			for i := range 3 {
+				w.log.post(codec.KindDirect, "anna", "bob", fmt.Sprint(i+1))
+			}
+			w.run()
+			if x.epoch > 0 {
+				x.epoch += w.log.Epoch() - 1
+			}
+			c := w.come(0, "anna", back("anna", "d", x.epoch, x.pos))
 			c.want(x.want...)
 			w.log.post(codec.KindDirect, "carl", "bob", "for others")
 			c.ask(ping())
 			c.want("PONG")
-			c.disconnect()
 		})
 	}
-	w.t = t
-	c := w.come(0, "anna", back("anna", "d", 0, 0))
+}
+
+func TestResumeWhereTheDeviceWas(t *testing.T) {
+	w := newLogWorld(t, 2)
+	defer w.end()
+	for i := range 3 {
+		w.log.post(codec.KindDirect, "anna", "bob", fmt.Sprint(i+1))
+	}
+	c := w.come(0, "anna", hello("anna", "d"))
 	c.take()
 	c.ask(ackPos(2))
 	c.disconnect()
@@ -73,8 +82,9 @@ func TestResumeInbox(t *testing.T) {
 	if p := w.log.position("anna", "d", codec.KindInbox, ""); p != 2 {
 		t.Errorf("the device is at %d, want 2", p)
 	}
-	c = w.come(1, "anna", back("anna", "d", 0, 0)) // goes on where it was
-	c.want("WELCOME anna 60s inbox 0/9", three, "POS 9")
+	w.log.post(codec.KindDirect, "carl", "bob", "for others")
+	c = w.come(1, "anna", hello("anna", "d"))
+	c.want("WELCOME anna 60s inbox 0/4", "MSG direct anna+bob #3 bob: 3", "POS 4")
 }
 
 func TestResumeTellsTheNonce(t *testing.T) {
@@ -83,7 +93,7 @@ func TestResumeTellsTheNonce(t *testing.T) {
 	a := w.login(0, "anna", "d")
 	a.ask(durable(41, codec.KindTopic, "t", "x"))
 	a.disconnect()
-	w.come(0, "anna", hello("anna", "d")).want(`WELCOME anna 60s <6:"\x00\x00\x00\x00\x00\x00\x00)">`)
+	w.come(0, "anna", hello("anna", "d")).want(`WELCOME anna 60s inbox 0/1 <6:"\x00\x00\x00\x00\x00\x00\x00)">`, "POS 1")
 }
 
 func TestResumeLogs(t *testing.T) {
@@ -108,7 +118,7 @@ func TestResumeLogs(t *testing.T) {
 		at(codec.KindGroup, "crowd", e, 0), at(codec.KindGroup, "few", e, 0), at(codec.KindGroup, "none", e, 0), at(codec.KindDirect, "anna", e, 0),
 		at(codec.KindTopic, "news", e, 3), at(codec.KindTopic, "reset", e, 7), at(codec.KindTopic, "bad\n", e, 7), at(codec.KindAll, "some", e, 1)))
 	got := a.take()
-	if len(got) == 0 || got[0] != "WELCOME anna 60s inbox 3/10 1/3 1/3 0 1/1 1/2 0/1 4 4 1/3 3 4 4" {
+	if len(got) == 0 || got[0] != "WELCOME anna 60s inbox 3/10 1/3 2/3 0 1/1 1/2 0/1 4 4 1/3 3 4 4" {
 		t.Fatalf("got %q", got)
 	}
 	want := []string{
@@ -130,7 +140,7 @@ func TestResumeLogs(t *testing.T) {
 	}
 	a.want("MSG topic news #4 bob: live", "MSG topic old #4 bob: live", "MSG topic idle #1 bob: live", "MSG topic reset #1 bob: live", "MSG all all #2 bob: live")
 	a.ask(ackPos(10))
-	w.pass(3 * time.Second)
+	w.pass((settleAfter + 3) * time.Second)
 	w.wantRest() // it has caught up in everything
 }
 
@@ -149,7 +159,7 @@ func TestResumeFramesBehindHello(t *testing.T) {
 	w.run()
 	c.want("SUBACK 1 OK")
 	c = w.come(0, "anna", hello("anna", "e"))
-	c.send(make([]byte, loginBacklog))
+	c.send(make([]byte, loginBacklog+1))
 	c.wantBye(codec.CodeMalformed)
 	w.log.serve(-1)
 	w.run()
@@ -238,11 +248,15 @@ func TestResumeFails(t *testing.T) {
 // A login that ends before it was answered leaves nothing.
 func TestResumeEnds(t *testing.T) {
 	for name, end := range map[string]func(w *world, c *client){
-		"replaced": func(w *world, c *client) { w.come(1, "anna", hello("anna", "d")); w.run(); c.wantBye(codec.CodeReplaced) },
-		"kicked":   func(w *world, c *client) { w.node.Kick("anna", "", "x"); w.run(); c.wantBye(codec.CodeKicked) },
-		"closed":   func(w *world, c *client) { c.disconnect() },
-		"drained":  func(w *world, c *client) { w.node.Drain(0); w.pass(time.Second); c.wantBye(codec.CodeDraining) },
-		"group":    func(w *world, c *client) { w.log.group("g", true, "anna"); c.disconnect() },
+		"replaced": func(w *world, c *client) {
+			w.come(1, "anna", hello("anna", "d"))
+			w.run()
+			c.wantBye(codec.CodeReplaced)
+		},
+		"kicked":  func(w *world, c *client) { w.node.Kick("anna", "", "x"); w.run(); c.wantBye(codec.CodeKicked) },
+		"closed":  func(w *world, c *client) { c.disconnect() },
+		"drained": func(w *world, c *client) { w.node.Drain(0); w.pass(time.Second); c.wantBye(codec.CodeDraining) },
+		"group":   func(w *world, c *client) { w.log.group("g", true, "anna"); c.disconnect() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newLogWorld(t, 2)

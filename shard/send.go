@@ -5,10 +5,13 @@ import "gannet/codec"
 // MaxTags is the number of routing tags that a message or a SUB may carry.
 const MaxTags = 8
 
-// validTags judges the routing tags in an area of TLVs.
+// validTags judges the TLVs of a client, above all its routing tags.
 func validTags(ext codec.TLVs) bool {
 	n := 0
 	for tag, v := range ext.All() {
+		if tag == codec.TagEvent {
+			return false // a change of a group's membership, which only the server tells
+		}
 		if tag == codec.TagRoute {
 			if n++; n > MaxTags || len(v) == 0 || len(v) > codec.MaxID {
 				return false

@@ -92,6 +92,7 @@ type Shard struct {
 	marks    []Mark                     // for the log
 	marksAt  uint32                     // when positions are handed over next, in ticks
 	heard    uint64                     // highest place of an inbox heard of
+	took     uint64                     // highest place of a commit taken
 	commits  []*Commit                  // scratch
 	served   []*Read                    // scratch
 	readers  []*cursor                  // scratch

@@ -25,10 +25,10 @@ var gnetPool = []goleak.Option{
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, gnetPool...) }
 
-// small is a run of a second.
+// small is a short run.
 func small(addr string) Options {
 	return Options{
-		Addr: addr, Users: 8, Rate: 1000, For: time.Second, Size: 64, Topics: 2, Settle: servertest.Patience, Quiet: 200 * time.Millisecond,
+		Addr: addr, Users: 8, Rate: 1000, For: 700 * time.Millisecond, Size: 64, Topics: 2, Settle: servertest.Patience, Quiet: 150 * time.Millisecond,
 	}
 }
 
@@ -76,7 +76,23 @@ func TestCleanServer(t *testing.T) {
 		{"one device each, no topics", func(o *Options) { o.Devices, o.Topics, o.Window = 1, 0, 4 }, nil},
 		{"everybody", func(o *Options) { o.All, o.Topics = true, 0 }, nil},
 		{"churn", func(o *Options) { o.Churn = 50 }, func(t *testing.T, r *Report) {
-			if r.Cuts < 10 || r.Logins < 20 {
+			if r.Cuts < 4 || r.Logins < 18 {
+				t.Errorf("%d cut, %d logins", r.Cuts, r.Logins)
+			}
+		}},
+		{"groups", func(o *Options) { o.Groups = 3 }, func(t *testing.T, r *Report) {
+			if r.NoRight != 0 || r.Refused != 0 {
+				t.Errorf("%d gaps, %d refused", r.NoRight, r.Refused)
+			}
+		}},
+		{"members come and go", func(o *Options) { o.Groups, o.Members, o.Churn = 3, 40, 40 }, func(t *testing.T, r *Report) {
+			if r.Changes < 5 {
+				t.Errorf("%d changes of members", r.Changes)
+			}
+		}},
+		{"the sdk", func(o *Options) { o.SDK, o.Groups, o.All = true, 2, true }, nil},
+		{"the sdk, cut and restarted", func(o *Options) { o.SDK, o.Groups, o.Churn, o.Away = true, 2, 30, 10*time.Millisecond }, func(t *testing.T, r *Report) {
+			if r.Cuts < 4 || r.Logins < 18 {
 				t.Errorf("%d cut, %d logins", r.Cuts, r.Logins)
 			}
 		}},
@@ -90,10 +106,11 @@ func TestCleanServer(t *testing.T) {
 			t.Parallel()
 			n := servertest.Start(t, server.Options{Store: "memory"})
 			o := small(n.Addr())
+			o.Admin = n.AdminAddr()
 			c.change(&o)
 			r := verify(t, o)
 			wantClean(t, &r)
-			if r.Sent == 0 || r.Stored != r.Sent || r.InLogs < r.Stored*9/10 && o.TTLShare == 0 || r.Owed == 0 || r.Handed+r.Excused < r.Owed {
+			if r.Sent == 0 || r.Stored+r.Refused != r.Sent || r.InLogs < r.Stored*9/10 && o.TTLShare == 0 || r.Owed == 0 || r.Handed+r.Excused < r.Owed {
 				t.Errorf("it did not check much:\n%s", table(&r))
 			}
 			if c.check != nil {
@@ -162,6 +179,38 @@ func TestNobodyThere(t *testing.T) {
 	r, err := run.Wait()
 	if !errors.Is(err, ErrNoServer) || r.OK() {
 		t.Errorf("error %v, ok %v; want %v", err, r.OK(), ErrNoServer)
+	}
+}
+
+// What the admin API refuses is said at once.
+func TestGroupsThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	n := servertest.Start(t, server.Options{Store: "memory", AdminToken: "a token of 16 bytes"})
+	o := small(n.Addr())
+	o.Groups, o.Admin = 1, n.AdminAddr()
+	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("without the token: %v", err)
+	}
+	o.AdminToken, o.UserPrefix = "a token of 16 bytes", "x-"
+	r := verify(t, o)
+	wantClean(t, &r)
+	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "exists") {
+		t.Errorf("a group that is there already: %v", err)
+	}
+}
+
+// Another run with the same users goes on where the logs are: what was there before is none of its business.
+func TestSameUsersAgain(t *testing.T) {
+	t.Parallel()
+	n := servertest.Start(t, server.Options{Store: "memory"})
+	o := small(n.Addr())
+	o.UserPrefix, o.All = "again-", true
+	for range 2 {
+		r := verify(t, o)
+		wantClean(t, &r)
+		if r.InLogs < r.Stored {
+			t.Errorf("%d in the logs, %d stored", r.InLogs, r.Stored)
+		}
 	}
 }
 

@@ -12,17 +12,25 @@ import (
 // Check judges a History as if the run had ended now. Its work grows with the events; it keeps the places of one channel's
 // messages at a time, and 16 bytes a message for all.
 //
-// What it takes for granted: numbers of one epoch only are compared; a device need not get what it sent itself to a direct channel;
-// what an unanswered SEND became of is open until somebody sees the message.
+// What it takes for granted: numbers of one epoch only are compared; a device need not get what it sent itself to a direct channel,
+// and may get it late; what an unanswered SEND became of is open until somebody sees the message.
 func Check(h *History) Verdict {
 	unlock := h.lock()
 	defer unlock()
-	c := &checker{h: h, places: make([][]place, len(h.devices)), sentTo: make([][]ID, len(h.channels))}
+	c := &checker{
+		h: h, places: make([][]place, len(h.devices)), sentTo: make([][]ID, len(h.channels)), conflicts: make(map[ChannelID][]entry),
+	}
 	for i, d := range h.devices {
 		c.places[i] = make([]place, len(d.sent))
 		for n := range d.sent {
 			ch := d.sent[n].channel
 			c.sentTo[ch] = append(c.sentTo[ch], newID(d.index, uint32(n)))
+		}
+		for _, x := range d.conflicts {
+			ch := d.sent[x.number].channel
+			c.conflicts[ch] = append(c.conflicts[ch], entry{
+				place: place{x.seq, x.epoch}, id: newID(d.index, x.number), by: d.index, at: x.at, how: answered,
+			})
 		}
 	}
 	for id := range h.channels {
@@ -37,10 +45,11 @@ func Check(h *History) Verdict {
 
 // checker is one Check at work.
 type checker struct {
-	h      *History
-	v      Verdict
-	places [][]place // by device and number: where a message is stored, as far as anybody saw
-	sentTo [][]ID    // by channel
+	h         *History
+	v         Verdict
+	places    [][]place // by device and number: where a message is stored, as far as anybody saw
+	sentTo    [][]ID    // by channel
+	conflicts map[ChannelID][]entry
 }
 
 // place is a number of a channel's log.
@@ -95,6 +104,10 @@ func (c *checker) sender(d *Device) {
 			"%s was stored while nonce %d before it stood refused and had not been sent again", c.message(id), o.refused)
 	}
 	for _, g := range d.gaps {
+		if g.reason == codec.GapNoRight || g.reason == codec.GapFiltered {
+			c.v.NoRight++
+			continue
+		}
 		c.told("%s %v: %s: GAP %d to %d, reason %d", c.clock(g.at), d, c.channelText(g.channel, d), g.from, g.to, g.reason)
 	}
 	for _, r := range d.resets {
@@ -106,7 +119,7 @@ func (c *checker) sender(d *Device) {
 	c.v.Repeated += d.repeats
 }
 
-// told counts a gap or a reset.
+// told counts a gap or a reset that says that something is gone.
 func (c *checker) told(format string, args ...any) {
 	if c.v.Gaps++; c.v.Gaps <= MaxFindings {
 		c.v.Told = append(c.v.Told, fmt.Sprintf(format, args...))

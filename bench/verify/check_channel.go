@@ -63,12 +63,8 @@ func (c *checker) gather(l *channelLog) {
 			c.see(l, entry{place: place{s.seq, s.epoch}, id: id, by: id.device(), at: s.acked, how: answered})
 		}
 	}
-	for _, d := range c.h.devices {
-		for _, x := range d.conflicts {
-			if id := newID(d.index, x.number); d.sent[x.number].channel == l.id {
-				c.see(l, entry{place: place{x.seq, x.epoch}, id: id, by: d.index, at: x.at, how: answered})
-			}
-		}
+	for _, e := range c.conflicts[l.id] {
+		c.see(l, e)
 	}
 	for _, s := range l.ch.streams {
 		for _, r := range s.receipts {

@@ -41,6 +41,12 @@ func (r *reading) may(seq uint64) bool {
 	return slices.ContainsFunc(r.spans, func(x reader) bool { return seq >= x.from && (x.until == 0 || seq <= x.until) })
 }
 
+// left says that the device was a member at seq and stopped being one with the entry at last, which it got first: that entry has no
+// place in the inbox, so it does not wait for what is being read from there.
+func (r *reading) left(seq, last uint64) bool {
+	return slices.ContainsFunc(r.spans, func(x reader) bool { return x.until == last && seq >= x.from && seq < last })
+}
+
 // handed judges one message against those before it.
 func (r *reading) handed(x receipt) {
 	at := place{x.seq, x.epoch}
@@ -51,6 +57,10 @@ func (r *reading) handed(x receipt) {
 	switch {
 	case known && r.got[i]:
 		r.find(Duplicated, r.l.id, at, x.id, r.s.device, x.at, "%v got %s a second time at %s", r.s.device, r.message(x.id), r.clock(x.at))
+	case at.epoch == r.last.epoch && at.seq < r.last.seq && known && r.mine(&r.l.entries[i]):
+		// Its own message, of which another connection than the one that sent it learns at a resume: behind what came since.
+	case at.epoch == r.last.epoch && at.seq < r.last.seq && r.left(x.seq, r.last.seq):
+		r.v.Overtaken++
 	case at.epoch == r.last.epoch && at.seq < r.last.seq:
 		r.find(OutOfOrder, r.l.id, at, x.id, r.s.device, x.at, "%v got %s at %s, behind number %d", r.s.device, r.message(x.id), r.clock(x.at), r.last.seq)
 	case at.epoch != r.last.epoch || r.last.seq == 0:

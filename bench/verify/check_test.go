@@ -97,6 +97,16 @@ func TestCheckFinds(t *testing.T) {
 				s.hand(s.direct, uint64(i+1), id, s.a1, s.a2, s.b1, s.b2)
 			}
 		}},
+		{"own messages come late, behind those of others", "", "", func(s *scene) {
+			one, two := s.send(s.a1, s.direct, 1, 1), s.send(s.b1, s.direct, 1, 2)
+			s.hand(s.direct, 1, one, s.a2, s.b1, s.b2)
+			s.hand(s.direct, 2, two, s.a1, s.a2, s.b2)
+			s.hand(s.direct, 1, one, s.a1)
+		}},
+		{"own messages come twice", "1 duplicated", "alice/1 got message 0.0", func(s *scene) {
+			one := s.send(s.a1, s.direct, 1, 1)
+			s.hand(s.direct, 1, one, s.a1, s.a1, s.a2, s.b1, s.b2)
+		}},
 		{"lost by one device", "1 lost", "bob/2 never got message 0.2 of alice/1 (nonce 3,", func(s *scene) {
 			ids := s.three()
 			for i, id := range ids {
@@ -343,6 +353,18 @@ func TestCheckFinds(t *testing.T) {
 				}
 			}
 			s.stranger.Gap(s.group, epoch, 5, 5, codec.GapNotSent)
+		}},
+		{"a removal overtakes what came before it, and nothing else does", "1 out-of-order", "behind number 4", func(s *scene) {
+			s.Join(s.group, 2, s.stranger)
+			ids := []ID{0, 0}
+			for seq := uint64(2); seq <= 5; seq++ {
+				ids = append(ids, s.send(s.a1, s.group, seq, seq))
+				s.hand(s.group, seq, ids[seq], s.a1)
+			}
+			s.Leave(s.group, 5, s.stranger)
+			for _, seq := range []uint64{4, 3, 5, 2} { // 2 behind 5 is the removal's doing, 3 behind 4 is not
+				s.hand(s.group, seq, ids[seq], s.stranger)
+			}
 		}},
 		{"what is said before a member joins", "1 misdirected", "carl/1 got message 0.0", func(s *scene) {
 			one := s.send(s.a1, s.group, 1, 2)

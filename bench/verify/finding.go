@@ -51,17 +51,20 @@ type Verdict struct {
 	Findings []Finding    `json:"findings,omitempty"`
 
 	Sent     int   `json:"sent"`
-	Stored   int   `json:"stored"`    // answered OK or DUPLICATE
-	Refused  int   `json:"refused"`   // for good
-	Owed     int64 `json:"owed"`      // deliveries to devices that must get them
-	Handed   int64 `json:"handed"`    // to applications
-	Repeated int64 `json:"repeated"`  // came again and were dropped by the receiver
-	Excused  int64 `json:"excused"`   // of those owed: did not come, and a GAP or RESET said so
-	InLogs   int   `json:"in_logs"`   // messages of the logs as they were read at the end
-	Channels int   `json:"channels"`  // with messages
-	Gaps     int   `json:"gaps_told"` // and resets
+	Stored   int   `json:"stored"`   // answered OK or DUPLICATE
+	Refused  int   `json:"refused"`  // for good
+	Owed     int64 `json:"owed"`     // deliveries to devices that must get them
+	Handed   int64 `json:"handed"`   // to applications
+	Repeated int64 `json:"repeated"` // came again and were dropped by the receiver
+	Excused  int64 `json:"excused"`  // of those owed: did not come, and a GAP or RESET said so
+	// Overtaken are messages of a group that came to a device behind the entry that says that its user left.
+	Overtaken int64 `json:"overtaken"`
+	InLogs    int   `json:"in_logs"`   // messages of the logs as they were read at the end
+	Channels  int   `json:"channels"`  // with messages
+	Gaps      int   `json:"gaps_told"` // and resets: something is gone
+	NoRight   int   `json:"no_right"`  // gaps that say that the device has no right to something, or did not ask for it
 
-	Told []string `json:"told,omitempty"` // the first of these
+	Told []string `json:"told,omitempty"` // the first of Gaps
 }
 
 // Clean says that nothing was found.

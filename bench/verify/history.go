@@ -138,16 +138,6 @@ func (h *History) Mark(what string) {
 	h.marks = append(h.marks, Mark{h.now(), what})
 }
 
-// User is the user of a message's sender; "" when the message is of no device of this History.
-func (h *History) User(id ID) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if id.foreign() || int(id.device()) >= len(h.devices) {
-		return ""
-	}
-	return h.devices[id.device()].User
-}
-
 // epoch is the index of an epoch; there are few.
 func (h *History) epoch(e uint64) uint16 {
 	h.mu.Lock()

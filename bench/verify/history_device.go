@@ -24,6 +24,9 @@ type Device struct {
 	overtaken []overtaken // answers that were not allowed meanwhile
 	conflicts []conflict
 	repeats   int64 // received again and not kept
+
+	epoch      uint64 // the last one that was looked up
+	epochIndex uint16
 }
 
 // sent is a message that a device sent.
@@ -107,6 +110,21 @@ type conflict struct {
 
 func (d *Device) String() string { return d.User + "/" + d.Name }
 
+// indexOf is the History's index of an epoch.
+func (d *Device) indexOf(epoch uint64) uint16 {
+	if d.epoch != epoch || epoch == 0 {
+		d.epoch, d.epochIndex = epoch, d.h.epoch(epoch)
+	}
+	return d.epochIndex
+}
+
+// kind is the kind of channel that a message of the device went to.
+func (d *Device) kind(id ID) codec.Kind {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.h.kind(d.sent[id.number()].channel)
+}
+
 // Send notes that a message is about to be sent for the first time.
 func (d *Device) Send(c ChannelID, nonce uint64) ID {
 	d.mu.Lock()
@@ -127,9 +145,9 @@ func (d *Device) Retry(id ID) {
 
 // Ack notes an answer; epoch is the one in force on the connection.
 func (d *Device) Ack(id ID, epoch uint64, code codec.Code, seq uint64) {
-	e := d.h.epoch(epoch)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	e := d.indexOf(epoch)
 	n, at := id.number(), d.h.stamp()
 	s := &d.sent[n]
 	switch {
@@ -182,9 +200,9 @@ func (d *Device) From(c ChannelID, seq uint64) {
 
 // Receive notes a message. Of those that came again what is beyond the History's limit is only counted.
 func (d *Device) Receive(c ChannelID, epoch, seq uint64, id ID, how How) {
-	e := d.h.epoch(epoch)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	e := d.indexOf(epoch)
 	if how == Again && d.h.Full() {
 		d.repeats++
 		return
@@ -196,9 +214,10 @@ func (d *Device) Receive(c ChannelID, epoch, seq uint64, id ID, how How) {
 
 // Gap notes that the server says that messages from to to will not come.
 func (d *Device) Gap(c ChannelID, epoch, from, to uint64, reason uint8) {
-	e := d.h.epoch(epoch)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	e := d.indexOf(epoch)
+	d.h.events.Add(1)
 	d.gaps = append(d.gaps, gap{from: from, to: to, channel: c, at: d.h.stamp(), epoch: e, reason: reason})
 }
 

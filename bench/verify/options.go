@@ -12,6 +12,10 @@ import (
 type Options struct {
 	Addr string `json:"addr"` // host:port of the server
 
+	// SDK has the devices work through package client, to check what an application sees; otherwise they speak the protocol
+	// themselves.
+	SDK bool `json:"sdk"`
+
 	Users   int `json:"users"`   // 50
 	Devices int `json:"devices"` // of each user, 1 or 2: 2
 

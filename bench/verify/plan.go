@@ -61,7 +61,7 @@ func (r *Run) join(kind codec.Kind, name string, users ...int) {
 			if kind != codec.KindGroup { // its members are told by who made it
 				r.h.Expect(id, t.h)
 			}
-			r.followers[id] = append(r.followers[id], t)
+			r.followers[id] = append(r.followers[id], follower{t, f})
 		}
 	}
 }
@@ -80,13 +80,4 @@ func (t *terminal) addTarget(x target) {
 // dropTarget sends no more to a channel; what is on its way stays.
 func (t *terminal) dropTarget(id ChannelID) {
 	t.targets = slices.DeleteFunc(t.targets, func(x target) bool { return x.to.id == id })
-}
-
-func (t *terminal) byID(id ChannelID) *following {
-	for _, x := range t.targets {
-		if x.to.id == id {
-			return x.to
-		}
-	}
-	return nil
 }

@@ -105,7 +105,7 @@ func TestBugsOfTheStoreAreFound(t *testing.T) {
 func wantFinding(t *testing.T, addr string, want Kind, change func(*Options)) {
 	t.Helper()
 	o := small(addr)
-	o.Settle = 1500 * time.Millisecond // it will not become better
+	o.Settle = time.Second // it will not become better
 	if change != nil {
 		change(&o)
 	}
@@ -196,7 +196,7 @@ func TestForgottenMessagesAreFound(t *testing.T) {
 			n := servertest.Start(t, o)
 			vo := small(n.Addr())
 			vo.For = time.Hour
-			vo.Settle = 1500 * time.Millisecond
+			vo.Settle = time.Second
 			run, err := Start(t.Context(), vo)
 			if err != nil {
 				t.Fatal(err)

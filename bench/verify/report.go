@@ -131,7 +131,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "connections\t%d logins, %d cut on purpose, %d failed connects, %d failed writes, %d given up\n",
 		r.Logins, r.Cuts, r.DialErrors, r.WriteErrors, r.Timeouts)
 	if r.Changes > 0 {
-		fmt.Fprintf(t, "groups\t%d changes of members\n", r.Changes)
+		fmt.Fprintf(t, "groups\t%d changes of members; %d gaps for want of a right, %d messages overtaken by a removal\n", r.Changes, r.NoRight, r.Overtaken)
 	}
 	if r.Malformed+r.Strange > 0 {
 		fmt.Fprintf(t, "frames\t%d malformed, %d that belong to nothing\n", r.Malformed, r.Strange)

@@ -20,9 +20,9 @@ type Run struct {
 	h         *History
 	began     time.Time
 	terminals []*terminal
-	followers map[ChannelID][]*terminal // of groups: the first members, the owner first
-	groups    []*group                  // the coordinator's
-	over      <-chan struct{}           // closed when the terminals are told to end
+	followers map[ChannelID][]follower // of groups: the first members, the owner first
+	groups    []*group                 // the coordinator's
+	over      <-chan struct{}          // closed when the terminals are told to end
 	stopAll   context.CancelFunc
 	alive     sync.WaitGroup // terminals
 	ready     chan struct{}
@@ -44,6 +44,12 @@ type Run struct {
 	noted    map[string]bool
 }
 
+// follower is a terminal that follows a channel from the beginning. What f points to is the terminal's.
+type follower struct {
+	t *terminal
+	f *following
+}
+
 // counters are what the terminals count together.
 type counters struct {
 	sent, stored, refused, busy, retries, unsent             atomic.Int64
@@ -63,7 +69,7 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	r := &Run{
 		o: o, id: rand.Uint32(), h: NewHistory(o.MaxEvents), began: time.Now(),
 		ready: make(chan struct{}), halt: make(chan struct{}), ended: make(chan struct{}), failedCh: make(chan struct{}),
-		byes: make(map[codec.Code]int), noted: make(map[string]bool), followers: make(map[ChannelID][]*terminal),
+		byes: make(map[codec.Code]int), noted: make(map[string]bool), followers: make(map[ChannelID][]follower),
 	}
 	or(&r.o.UserPrefix, fmt.Sprintf("verify-%08x-", r.id))
 	if err := r.plan(ctx); err != nil {
@@ -73,7 +79,11 @@ func Start(ctx context.Context, o Options) (*Run, error) {
 	live, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopAll, r.over = stop, live.Done()
 	for _, t := range r.terminals {
-		r.alive.Go(func() { t.run(live) })
+		run := t.run
+		if o.SDK {
+			run = t.runSDK
+		}
+		r.alive.Go(func() { run(live) })
 	}
 	go r.phases(ctx) // ends in any case; Wait waits for it
 	return r, nil
@@ -256,7 +266,7 @@ func (p *phase) settle() {
 		if v := Check(r.h); v.Counts[Lost]+v.Counts[Unanswered] == 0 {
 			return
 		}
-		r.lastHanded.Store(int64(time.Since(r.began))) // once more
+		r.heard() // once more
 	}
 }
 
@@ -266,17 +276,17 @@ func (p *phase) pullAll() (jobs []*pullJob) {
 	var left sync.WaitGroup
 	byTerminal := make(map[*terminal]*pullJob)
 	for id, all := range r.followers {
-		t := all[int(id)%len(all)]
+		who := all[int(id)%len(all)]
 		if r.h.kind(id) == codec.KindGroup {
-			t = all[0] // who stays
+			who = all[0] // the one who stays
 		}
-		j := byTerminal[t]
+		j := byTerminal[who.t]
 		if j == nil {
-			j = &pullJob{t: t}
-			byTerminal[t] = j
+			j = &pullJob{t: who.t}
+			byTerminal[who.t] = j
 			jobs = append(jobs, j)
 		}
-		j.left = append(j.left, t.byID(id))
+		j.left = append(j.left, who.f)
 	}
 	over := make(chan struct{})
 	left.Add(len(jobs))
@@ -331,21 +341,31 @@ func (r *Run) noteText() string {
 	return text
 }
 
-// bye counts how the server ended a connection. What will not be better next time fails the run.
+// bye counts how the server ended a connection. What will not be better next time fails the run. REPLACED is one of these at first,
+// when somebody else has the same devices; later a connection that was cut may meet the next one of its device.
 func (r *Run) bye(b codec.Bye) {
 	r.mu.Lock()
 	r.byes[b.Code]++
 	r.mu.Unlock()
 	r.complain("BYE %v: %s", b.Code, b.Reason)
-	if !b.Code.Reconnect() {
+	if !b.Code.Reconnect() && (b.Code != codec.CodeReplaced || r.n.sendingSince.Load() == 0) {
 		r.fail(fmt.Errorf("the server ended a connection with %v: %s", b.Code, b.Reason))
 	}
 }
 
-// userOf is the user who sent a message.
-func (r *Run) userOf(id ID) string {
-	if int(id.device()) >= len(r.terminals) {
-		return ""
+// identify names a payload. altered says that it is not what was sent, or not by that sender.
+func (r *Run) identify(payload []byte, sender string) (id ID, altered bool) {
+	id, altered = readPayload(payload, r.id)
+	if altered || id.foreign() {
+		return id, altered
 	}
-	return r.terminals[id.device()].user
+	return id, int(id.device()) >= len(r.terminals) || r.terminals[id.device()].user != sender
 }
+
+// sizeOf is the length of a message's payload, the same at every try.
+func (r *Run) sizeOf(id ID) int {
+	return MinSize + int(uint64(id)*0x9e3779b97f4a7c15>>33)%(r.o.Size-MinSize+1)
+}
+
+// heard notes that something came.
+func (r *Run) heard() { r.lastHanded.Store(int64(time.Since(r.began))) }

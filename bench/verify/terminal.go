@@ -57,10 +57,7 @@ type terminal struct {
 }
 
 // target is where a terminal sends to.
-type target struct {
-	to   *following
-	name string // in SEND
-}
+type target struct{ to *following }
 
 // following is a channel as a terminal sees it.
 type following struct {

@@ -71,7 +71,7 @@ func (t *terminal) ranged(x codec.Range) error {
 	}
 	j.begin(t, x.Epoch)
 	j.count, j.next = int(x.Count), x.Next
-	t.r.lastHanded.Store(int64(time.Since(t.r.began)))
+	t.r.heard()
 	t.pageEnd()
 	return nil
 }

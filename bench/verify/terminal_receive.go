@@ -221,10 +221,7 @@ func (t *terminal) message(m codec.Msg) error {
 		t.r.n.strange.Add(1)
 		return nil
 	}
-	id, altered := readPayload(m.Payload, t.r.id)
-	if !altered && !id.foreign() && t.r.userOf(id) != string(m.Sender) {
-		altered = true
-	}
+	id, altered := t.r.identify(m.Payload, string(m.Sender))
 	if t.pull != nil && t.pull.take(m, id, altered) {
 		t.pageEnd()
 		return nil
@@ -248,7 +245,7 @@ func (t *terminal) message(m codec.Msg) error {
 	if how != Again {
 		f.seen.add(m.Seq, m.Seq)
 		t.r.n.handed.Add(1)
-		t.r.lastHanded.Store(int64(time.Since(t.r.began)))
+		t.r.heard()
 	}
 	if f.inLogs {
 		f.dirty = true

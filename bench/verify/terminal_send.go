@@ -75,10 +75,9 @@ func (t *terminal) appendSend(o *outgoing) {
 	if o.to.kind == codec.KindDirect {
 		name = []byte(peerOf(o.to.name, t.user))
 	}
-	size := MinSize + int(uint64(o.id)*0x9e3779b97f4a7c15>>33)%(t.r.o.Size-MinSize+1) // the same at a retry
 	s := codec.Send{
 		Req: o.req, Nonce: o.nonce, Flags: codec.MsgDurable, Kind: o.to.kind, Name: name,
-		Payload: appendPayload(t.key[:0], t.r.id, o.id, size),
+		Payload: appendPayload(t.key[:0], t.r.id, o.id, t.r.sizeOf(o.id)),
 	}
 	if o.ttl > 0 {
 		s.Ext = s.Ext.AppendUint32(codec.TagTTL, o.ttl)

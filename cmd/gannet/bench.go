@@ -25,6 +25,7 @@ type benchCmd struct {
 	Conn      benchConn      `cmd:"" help:"Log in many connections and hold them: login rate and latency, heartbeats, false closes."`
 	P2P       benchP2P       `cmd:"" name:"p2p" help:"Direct messages between pairs at a fixed rate: latency, loss, order."`
 	Broadcast benchBroadcast `cmd:"" help:"Few publish at a fixed rate, all receive: latency and loss of every delivery."`
+	Offline   benchOffline   `cmd:"" help:"Devices fall behind and come back: how long until they have caught up, and what live traffic feels of it."`
 	Verify    benchVerify    `cmd:"" help:"Durable messages under churn and crashes: nothing lost, twice, out of order or altered."`
 }
 
@@ -104,8 +105,8 @@ func (*benchCmd) Help() string {
 		"stalls is not asked less often. The report says when the generator itself was too slow.\n\n" +
 		"First use: gannet bench conn -n 1000 --hold 10s\n\n" +
 		"Metrics of --assert: " + strings.Join(bench.MetricNames(), ", ") + ". Latencies (min to max) are compared with " +
-		"durations and mean login for conn, delivery otherwise; login.p99, ping.p99, delivery.p99, ack.p99 and send_delay.p99 name " +
-		"one. achieved, late and busiest are shares from 0 to 1, cpu counts cores, the others are numbers."
+		"durations and mean login for conn, catch_up for offline, delivery otherwise; login.p99, ping.p99, delivery.p99, ack.p99, send_delay.p99, " +
+		"catch_up.p99, live_before.p99 and live_during.p99 name one. achieved, late and busiest are shares from 0 to 1, cpu counts cores, the others are numbers."
 }
 
 // options fills in what all scenarios have in common.

@@ -22,6 +22,8 @@ import (
 type benchVerify struct {
 	Addr string `help:"The server. Default: ${default}." default:"127.0.0.1:7000" env:"GANNET_ADDR" placeholder:"HOST:PORT"`
 
+	SDK bool `name:"sdk" help:"Go through the Go SDK and check what an application sees; otherwise the devices speak the protocol themselves."`
+
 	Users   int           `help:"Users." short:"n" default:"50"`
 	Devices int           `help:"Devices of each, 1 or 2." default:"2"`
 	Rate    float64       `help:"Messages per second in all." short:"r" default:"1000"`
@@ -65,7 +67,7 @@ func (*benchVerify) Help() string {
 
 func (c *benchVerify) options() (verify.Options, error) {
 	o := verify.Options{
-		Addr: c.Addr, Users: c.Users, Devices: c.Devices, Rate: c.Rate, For: c.For, Size: c.Size,
+		Addr: c.Addr, SDK: c.SDK, Users: c.Users, Devices: c.Devices, Rate: c.Rate, For: c.For, Size: c.Size,
 		Topics: c.Topics, Groups: c.Groups, GroupSize: c.GroupSize, All: c.All, Members: c.Members, Admin: c.Admin, AdminToken: c.AdminToken,
 		Churn: c.Churn, Away: c.Away, TTLShare: c.TTLShare, Window: c.Window, Settle: c.Settle, Quiet: c.Quiet,
 		MaxEvents: c.MaxEvents, UserPrefix: c.UserPrefix, Seed: c.Seed,

@@ -18,6 +18,15 @@ func terminalWidth(f *os.File) int {
 	return int(ws.Col)
 }
 
+// terminalHeight is in rows; 24 when f does not say.
+func terminalHeight(f *os.File) int {
+	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || ws.Row == 0 {
+		return 24
+	}
+	return int(ws.Row)
+}
+
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil

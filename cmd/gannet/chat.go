@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,12 +16,18 @@ import (
 // chatCmd is a conversation in a terminal.
 type chatCmd struct {
 	connFlags
-	To    string `help:"User to talk to." xor:"target" placeholder:"USER"`
-	Topic string `help:"Topic to join." xor:"target" placeholder:"NAME"`
+	stateFlags
+	To        string `help:"User to talk to." xor:"target" placeholder:"USER"`
+	Group     string `help:"Group to talk in." xor:"target" placeholder:"NAME"`
+	Topic     string `help:"Topic to join." xor:"target" placeholder:"NAME"`
+	Ephemeral bool   `help:"Say things only to who is there now. Otherwise what is said to users and groups is stored, if the server stores anything."`
+	History   int    `help:"How many of the last messages a conversation begins with. Default: ${default}." default:"20" placeholder:"N"`
 }
 
 const chatHelp = `/to USER      talk to a user
+/group NAME   talk in a group that you belong to
 /topic NAME   join a topic and talk there; the one before is left
+/list         your conversations, and what is unread in them
 /me           who you are; with text, say what you do: /me waves
 /who          who is in the topic
 /help         this
@@ -33,8 +37,12 @@ const chatHelp = `/to USER      talk to a user
 func (*chatCmd) Help() string {
 	return "Lines that you type are sent; those that begin with a slash are commands:\n\n  " +
 		strings.ReplaceAll(chatHelp, "\n", "\n  ") + "\n\nTwo terminals:\n\n" +
-		"  gannet chat --user alice --to bob\n  gannet chat --user bob --to alice\n\nStandard input may be a pipe: " +
-		"the chat then ends when it does, and with exit code 1 if a line could not be sent."
+		"  gannet chat --user alice --to bob\n  gannet chat --user bob --to alice\n\n" +
+		"What you say to users and groups is stored by the server and reaches those who are away later. Ticks tell how far it has got: " +
+		"… on its way, ✓ stored, ✓✓ delivered, ✓✓ in colour read (in a group by one member at least), ✗ refused. Without a connection lines wait and are sent " +
+		"when there is one; with --state even by the next run.\n\n" +
+		"Standard input may be a pipe: the chat then ends when it does and all lines are stored, and with exit code 1 if a line could not be " +
+		"sent. Ticks are lines of their own then."
 }
 
 // Run implements the command.
@@ -44,7 +52,7 @@ func (c *chatCmd) Run() error {
 	screen := newChatScreen(os.Stdout, nil)
 	if t := openTerminal(os.Stdin, os.Stdout); t != nil {
 		defer t.leave()
-		screen.width = t.width
+		screen.width, screen.height = t.width, t.height
 		goesOn := make(chan os.Signal, 1)
 		signal.Notify(goesOn, syscall.SIGCONT, syscall.SIGWINCH)
 		screen.changed, screen.enter = goesOn, t.enter
@@ -73,8 +81,20 @@ type chat struct {
 	typing  map[string]time.Time // user: until when
 	told    time.Time            // when typing was last told
 
+	// Of a server that stores messages; see chat_durable.go.
+	durable   bool                      // what is said to users and groups is stored
+	ephemeral bool                      // by wish it is not
+	history   int                       // how many messages a conversation begins with
+	opening   map[client.Channel]bool   // its history is on its way, so what comes waits
+	held      []client.Message          // what waits, bounded
+	unread    map[client.Channel]uint64 // came since the conversation was open last; bounded
+	own       []*ownLine                // said by this user, bounded; ascending by id, those of histories before and between
+	unsent    map[uint64]bool           // IDs of what was said and is not answered; bounded by the outbox
+	kept      *state                    // nil: nothing outlives this run
+
 	waiting []chatJob // for the worker
-	leaving bool      // no more input; ends when the worker is done
+	leaving bool      // no more input; ends when the worker is done and nothing is on its way
+	patient time.Time // while leaving: until when
 	failed  int       // lines that could not be sent
 }
 
@@ -85,6 +105,7 @@ type chatJob struct {
 	line bool   // it is something that was said
 	do   func(context.Context) error
 	err  error
+	then func(ch *chat, err error) // instead of telling the error; nil: none
 }
 
 // maxChatJobs bounds what waits; beyond it standard input waits.
@@ -92,29 +113,56 @@ const maxChatJobs = 64
 
 func (c *chatCmd) run(ctx context.Context, stdin io.Reader, screen *chatScreen) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // once more: before the client is closed, see below
 	opt := c.options()
+	st, err := c.open(&opt, c.Device)
+	if err != nil {
+		return err
+	}
+	defer st.close()
 	events := make(chan chatEvent)
 	chatHandlers(ctx, &opt, events)
-	ch := &chat{screen: screen, present: map[string]bool{}, typing: map[string]time.Time{}}
+	ch := &chat{
+		screen: screen, present: map[string]bool{}, typing: map[string]time.Time{}, ephemeral: c.Ephemeral, history: c.History, kept: st,
+		unsent: map[uint64]bool{}, opening: map[client.Channel]bool{}, unread: map[client.Channel]uint64{},
+	}
+	first := c.first()
+	if first.Kind != 0 {
+		ch.opening[first] = true // what was missed waits for what was said before
+	}
 	cl, err := dialChat(ctx, opt, events, ch)
 	if err != nil {
-		cancel()
 		return err
 	}
 	defer cl.Close() // handlers give up once ctx has ended
 	defer cancel()
 	ch.client = cl
+	ch.pending()
 	switch {
-	case c.To != "":
-		ch.command("/to " + c.To)
 	case c.Topic != "":
 		ch.command("/topic " + c.Topic)
+	case first.Kind != 0:
+		ch.aim(first)
 	default:
-		screen.print("* /to USER or /topic NAME says whom you talk to, /help what else there is")
+		screen.print("* /to USER, /group NAME or /topic NAME says whom you talk to, /help what else there is")
+		if ch.durable {
+			ch.list()
+		}
 	}
 	input := make(chan []byte)
 	go readInput(ctx, stdin, input)
 	return explain(ch.loop(ctx, input, events), opt.Addrs)
+}
+
+// first is the conversation to begin with; its Kind is 0 when there is none with a history.
+func (c *chatCmd) first() client.Channel {
+	switch {
+	case c.To != "":
+		return client.User(c.To)
+	case c.Group != "":
+		return client.Group(c.Group)
+	}
+	return client.Channel{}
 }
 
 // dialChat dials and has the first login told, for which it takes events meanwhile.
@@ -159,7 +207,7 @@ func (ch *chat) loop(ctx context.Context, input <-chan []byte, events <-chan cha
 			next = ch.waiting[0]
 		} else {
 			out = nil
-			if ch.leaving && jobs != nil {
+			if ch.leaving && jobs != nil && ch.settled(time.Now()) {
 				close(jobs) // the worker ends and closes results
 				jobs = nil
 			}
@@ -169,8 +217,10 @@ func (ch *chat) loop(ctx context.Context, input <-chan []byte, events <-chan cha
 		}
 		select {
 		case <-ctx.Done():
+			ch.leftOver()
 			return nil
 		case <-ch.client.Done():
+			ch.leftOver()
 			return ch.client.Err()
 		case b, ok := <-in:
 			ch.typed(b, !ok)
@@ -192,6 +242,7 @@ func (ch *chat) loop(ctx context.Context, input <-chan []byte, events <-chan cha
 }
 
 func (ch *chat) outcome() error {
+	ch.leftOver()
 	if ch.failed > 0 {
 		return fmt.Errorf("%d lines were not sent", ch.failed)
 	}
@@ -229,6 +280,10 @@ func jobsUntil(ctx context.Context, jobs <-chan chatJob) func(func(chatJob) bool
 }
 
 func (ch *chat) result(job chatJob) {
+	if job.then != nil {
+		job.then(ch, job.err)
+		return
+	}
 	if job.err == nil {
 		return
 	}
@@ -239,127 +294,3 @@ func (ch *chat) result(job chatJob) {
 }
 
 func (ch *chat) do(job chatJob) { ch.waiting = append(ch.waiting, job) }
-
-// typed takes a piece of standard input.
-func (ch *chat) typed(b []byte, eof bool) {
-	if eof {
-		ch.leaving = true
-	}
-	lines, end := ch.screen.feed(b, eof)
-	for _, l := range lines {
-		if !ch.leaving || eof {
-			ch.line(l)
-		}
-	}
-	if end {
-		ch.leaving = true
-	}
-	if ch.screen.editing() && len(lines) == 0 {
-		ch.tellTyping(time.Now())
-	}
-}
-
-func (ch *chat) line(l string) {
-	l = strings.TrimSpace(l)
-	switch {
-	case l == "":
-	case strings.HasPrefix(l, "/") && !strings.HasPrefix(l, "/me "):
-		ch.command(l)
-	default:
-		ch.say(l)
-	}
-}
-
-func (ch *chat) say(text string) {
-	if ch.target.Kind == 0 {
-		ch.failed++
-		ch.screen.print("! nobody hears you: /to USER or /topic NAME first")
-		return
-	}
-	m := client.Text(ch.target, text)
-	ch.told = time.Time{}
-	ch.do(chatJob{what: "not sent: " + printable(text), line: true, do: func(ctx context.Context) error {
-		_, err := ch.client.Send(ctx, m)
-		return err
-	}})
-	m.Sender, m.Time = ch.self.User, time.Now()
-	ch.screen.print(chatLine(m, ch.self.User))
-}
-
-func (ch *chat) command(l string) {
-	name, arg, _ := strings.Cut(l, " ")
-	arg = strings.TrimSpace(arg)
-	switch {
-	case name == "/to" && arg != "":
-		ch.aim(client.User(arg))
-	case name == "/topic" && arg != "":
-		ch.join(strings.TrimPrefix(arg, "#"))
-	case name == "/me":
-		ch.screen.print(fmt.Sprintf("* you are %s, session %d on node %s", printable(ch.self.User), ch.self.Session, printable(ch.self.Node)))
-	case name == "/who":
-		ch.who()
-	case name == "/quit":
-		ch.leaving = true
-	case name == "/help":
-		ch.screen.print(chatHelp)
-	default:
-		ch.screen.print("! " + printable(l) + " is no command, or something is missing; /help lists them")
-	}
-}
-
-func (ch *chat) aim(to client.Channel) {
-	ch.target = to
-	clear(ch.typing)
-	ch.screen.setPrompt(chatName(to) + "> ")
-	ch.screen.print("* you talk to " + chatName(to))
-}
-
-func (ch *chat) join(topic string) {
-	if old := ch.topic; old != "" && old != topic {
-		ch.do(chatJob{what: "leave #" + printable(old), do: func(ctx context.Context) error {
-			return errors.Join(ch.client.SetState(ctx, client.Topic(old), presenceKey, 0, nil), ch.client.Unsubscribe(ctx, old))
-		}})
-	}
-	if ch.topic != topic {
-		clear(ch.present)
-		ch.topic = topic
-		ch.do(chatJob{what: "join #" + printable(topic), do: func(ctx context.Context) error { return ch.client.Subscribe(ctx, topic) }})
-		ch.appear()
-	}
-	ch.aim(client.Topic(topic))
-}
-
-// appear tells the topic that this user is there, as long as this session lasts.
-func (ch *chat) appear() {
-	topic := ch.topic
-	ch.do(chatJob{what: "presence in #" + printable(topic), do: func(ctx context.Context) error {
-		return ch.client.SetState(ctx, client.Topic(topic), presenceKey, 0, []byte("here"))
-	}})
-}
-
-func (ch *chat) who() {
-	if ch.topic == "" {
-		ch.screen.print("* you are in no topic; /topic NAME joins one")
-		return
-	}
-	var names []string
-	for user, fresh := range ch.present {
-		if fresh {
-			names = append(names, printable(user))
-		}
-	}
-	slices.Sort(names)
-	ch.screen.print(fmt.Sprintf("* in #%s: %s", printable(ch.topic), strings.Join(names, ", ")))
-}
-
-func (ch *chat) tellTyping(now time.Time) {
-	if ch.target.Kind == 0 || now.Sub(ch.told) < typingEvery || len(ch.waiting) > 0 {
-		return
-	}
-	ch.told = now
-	to := ch.target
-	ch.do(chatJob{what: "typing", do: func(ctx context.Context) error {
-		_ = ch.client.SetState(ctx, to, typingKey, typingTTL, []byte("1")) // a courtesy: its failure is no news
-		return nil
-	}})
-}

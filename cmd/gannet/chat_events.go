@@ -19,6 +19,8 @@ type chatEvent struct {
 	state   *client.State
 	welcome *client.Welcome
 	retry   *client.Retry
+	status  *client.Status
+	gap     *client.Gap
 	err     error
 }
 
@@ -33,6 +35,8 @@ func chatHandlers(ctx context.Context, opt *client.Options, events chan<- chatEv
 	opt.OnMessage = func(m client.Message) { post(chatEvent{message: &m}) }
 	opt.OnState = func(s client.State) { post(chatEvent{state: &s}) }
 	opt.OnConnect = func(w client.Welcome) { post(chatEvent{welcome: &w}) }
+	opt.OnStatus = func(s client.Status) { post(chatEvent{status: &s}) }
+	opt.OnGap = func(g client.Gap) { post(chatEvent{gap: &g}) }
 	opt.OnRetry = func(r client.Retry) { post(chatEvent{retry: &r}) }
 	opt.OnError = func(err error) { post(chatEvent{err: err}) }
 }
@@ -62,7 +66,11 @@ func (ch *chat) event(ev chatEvent) {
 	case ev.message != nil:
 		delete(ch.typing, ev.message.Sender)
 		ch.showTyping()
-		ch.screen.print(chatLine(*ev.message, ch.self.User))
+		ch.message(*ev.message)
+	case ev.status != nil:
+		ch.status(*ev.status)
+	case ev.gap != nil:
+		ch.gap(*ev.gap)
 	case ev.state != nil:
 		ch.state(*ev.state)
 	case ev.welcome != nil:
@@ -77,7 +85,7 @@ func (ch *chat) event(ev chatEvent) {
 // welcome follows each login. The server sends the topic's presence again, so those who are not in it have
 // left meanwhile.
 func (ch *chat) welcome(w client.Welcome) {
-	ch.self = w
+	ch.self, ch.durable = w, w.Epoch != 0 && !ch.ephemeral
 	ch.screen.print(fmt.Sprintf("* connected to %s as %s", w.Addr, printable(w.User)))
 	for user := range ch.present {
 		ch.present[user] = false
@@ -146,6 +154,36 @@ func chatName(c client.Channel) string {
 	return printable(c.Name)
 }
 
+// changeText tells a change of a group.
+func changeText(m client.Message) string {
+	g, err := m.Change()
+	if err != nil {
+		return "the group has changed"
+	}
+	users := printable(strings.Join(g.Users, ", "))
+	if len(g.Users) > 10 {
+		users = fmt.Sprintf("%s and %d others", printable(strings.Join(g.Users[:9], ", ")), len(g.Users)-9)
+	}
+	by := printable(g.By)
+	switch m.Event {
+	case client.GroupCreated:
+		return fmt.Sprintf("%s made the group of %s", by, users)
+	case client.GroupDeleted:
+		return by + " deleted the group"
+	case client.GroupAdded:
+		return by + " added " + users
+	case client.GroupRemoved:
+		return by + " removed " + users
+	case client.GroupRole:
+		return fmt.Sprintf("%s made %s %s", by, users, printable(g.Role))
+	case client.GroupPolicy:
+		return fmt.Sprintf("%s changed the rules: to post takes the role of %s", by, printable(g.Post))
+	case client.GroupGrown:
+		return "the group is a large one now"
+	}
+	return "the group has changed: " + m.Event.String()
+}
+
 // chatLine shows a message: "15:04 bob: hi", "15:04 alice → bob: hi" for what self said, "15:04 #room bob: hi" in a
 // topic.
 func chatLine(m client.Message, self string) string {
@@ -158,6 +196,9 @@ func chatLine(m client.Message, self string) string {
 		who = chatName(m.Channel) + " " + who
 	}
 	text := payloadText(m)
+	if m.Event != 0 {
+		return fmt.Sprintf("%s * %s: %s", m.Time.Format("15:04"), chatName(m.Channel), changeText(m))
+	}
 	if action, ok := strings.CutPrefix(text, "/me "); ok {
 		return fmt.Sprintf("%s * %s %s", m.Time.Format("15:04"), who, action)
 	}

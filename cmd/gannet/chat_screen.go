@@ -22,6 +22,10 @@ type chatScreen struct {
 	escape escape
 	drawn  string
 
+	height func() int // rows; nil: unknown
+	rows   int64      // printed above the prompt so far
+	sure   int64      // of these, from which on it is known where they are
+
 	// On a terminal: the process was stopped and goes on, or the window has another size; see terminal.enter.
 	changed <-chan os.Signal
 	enter   func() error
@@ -50,6 +54,7 @@ func (s *chatScreen) print(text string) {
 		return
 	}
 	io.WriteString(s.out, "\r\x1b[K"+text+"\n")
+	s.count(text)
 	s.drawn = ""
 	s.draw()
 }
@@ -83,7 +88,8 @@ func (s *chatScreen) draw() {
 
 // resume takes the terminal back from the shell.
 func (s *chatScreen) resume() {
-	_ = s.enter() // without it the line is typed and sent as a whole
+	_ = s.enter()   // without it the line is typed and sent as a whole
+	s.sure = s.rows // what is above may have been wrapped anew
 	s.drawn = ""
 	s.draw()
 }
@@ -196,3 +202,5 @@ func (t *terminal) leave() {
 }
 
 func (t *terminal) width() int { return terminalWidth(t.out) }
+
+func (t *terminal) height() int { return terminalHeight(t.out) }

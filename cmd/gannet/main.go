@@ -25,6 +25,8 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Make a key and tokens for development."`
 	Decode  decodeCmd  `cmd:"" help:"Read frames: bytes in, fields out."`
 	Bench   benchCmd   `cmd:"" help:"Put load on a server and measure."`
+	Backup  backupCmd  `cmd:"" help:"Back up a running server."`
+	Restore restoreCmd `cmd:"" help:"Put a backup into a new data folder."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -43,7 +45,7 @@ A topic, from a script:
 
 The server is the one at 127.0.0.1:7000 unless --addr or GANNET_ADDR says otherwise.
 
-Exit codes of chat, send and sub: 0 done; 1 failed; 2 no connection to the server; 3 refused, and it will be again;
+Exit codes of chat, send, sub and backup: 0 done; 1 failed; 2 no connection to the server; 3 refused, and it will be again;
 4 refused for now, try later; 80 wrong use of flags.`
 
 func main() {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -153,7 +154,13 @@ func launchServer(t *testing.T, args ...string) (p *program, addr string) {
 
 func launchServerAt(t *testing.T, listen string, args ...string) (p *program, addr string) {
 	t.Helper()
-	p = launch(t, "gannetd", append([]string{"--listen", listen, "--admin", "off"}, args...)...)
+	if !slices.Contains(args, "--data") {
+		args = append(args, "--data", t.TempDir())
+	}
+	if !slices.Contains(args, "--admin") {
+		args = append(args, "--admin", "off")
+	}
+	p = launch(t, "gannetd", append([]string{"--listen", listen}, args...)...)
 	p.out.await(t, "\n")
 	text, _ := p.out.now()
 	m := readyLine.FindStringSubmatch(text)

@@ -11,11 +11,13 @@ import (
 	"unicode/utf8"
 
 	"gannet/client"
+	"gannet/codec"
 )
 
 // subCmd prints what arrives, one line a message.
 type subCmd struct {
 	connFlags
+	stateFlags
 	Topic   []string      `help:"Topic to subscribe to; may be repeated. Messages to this user come without one." placeholder:"NAME" sep:"none"`
 	Tag     []string      `help:"Only messages of the topics that carry one of these tags; may be repeated." placeholder:"TAG" sep:"none"`
 	JSON    bool          `name:"json" help:"Print JSON lines."`
@@ -27,8 +29,10 @@ type subCmd struct {
 // Help is shown by `gannet sub --help`.
 func (*subCmd) Help() string {
 	return "A line is: time, channel, sender, text. With --json it is an object with time, kind, channel, sender, content, tags, " +
-		"and the payload as text, json or base64.\n\n" +
+		"and the payload as text, json or base64.\n\nStored messages to this user that no device of the user has acknowledged come first. With --state the next run goes on " +
+		"exactly where this one ended, in topics, too; without it topics begin with what is said from now on.\n\n" +
 		"  gannet sub --topic news --topic weather\n" +
+		"  gannet sub --user archive --topic news --state /var/lib/archive --json >> news.jsonl\n" +
 		"  gannet sub --user alice --json --count 1 --timeout 30s"
 }
 
@@ -44,8 +48,21 @@ func (s *subCmd) run(ctx context.Context, out, notes io.Writer) error {
 		notes = io.Discard
 	}
 	opt := s.options()
-	p := printer{out: out, json: s.JSON, left: s.Count, done: make(chan error, 1)}
+	st, err := s.open(&opt, s.Device)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	p := printer{out: out, json: s.JSON, left: s.Count, done: make(chan error, 1), dialled: make(chan struct{})}
 	opt.OnMessage = p.message
+	opt.OnGap = func(g client.Gap) {
+		if g.Reason != codec.GapFiltered {
+			fmt.Fprintf(notes, "%s: %s\n", printable(g.Channel.String()), lost(g))
+		}
+	}
+	opt.OnResume = func(r client.Resume) {
+		fmt.Fprintf(notes, "%s: %v\n", printable(r.Channel.String()), r.State)
+	}
 	opt.OnRetry = func(r client.Retry) {
 		fmt.Fprintf(notes, "no connection (%s), next try in %.1f s\n", cause(r.Err), r.After.Seconds())
 	}
@@ -60,13 +77,15 @@ func (s *subCmd) run(ctx context.Context, out, notes io.Writer) error {
 		expired = timer.C
 	}
 	c, err := dial(ctx, opt)
+	p.client = c
+	close(p.dialled)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	for _, topic := range s.Topic {
 		if err := subscribe(ctx, c, topic, s.Tag); err != nil {
-			return explain(err, opt.Addrs)
+			return explain(p.outcome(err), opt.Addrs)
 		}
 		fmt.Fprintf(notes, "subscribed to %s\n", topic)
 	}
@@ -79,7 +98,7 @@ func (s *subCmd) run(ctx context.Context, out, notes io.Writer) error {
 		}
 		return nil
 	case <-c.Done():
-		return explain(c.Err(), opt.Addrs)
+		return explain(p.outcome(c.Err()), opt.Addrs)
 	case <-ctx.Done(): // Ctrl-C is the usual end
 		return nil
 	}
@@ -98,6 +117,9 @@ type printer struct {
 	left int // 0: no end
 	over bool
 	done chan error // one place: why to end
+
+	dialled chan struct{} // closed when client is set
+	client  *client.Client
 }
 
 func (p *printer) message(m client.Message) {
@@ -119,11 +141,28 @@ func (p *printer) message(m client.Message) {
 	}
 }
 
+// end has no further message handed over: with --state they come the next time.
 func (p *printer) end(err error) {
 	if !p.over {
 		p.over = true
 		p.done <- err
+		select {
+		case <-p.dialled:
+			if p.client != nil {
+				p.client.Stop()
+			}
+		case <-time.After(dialTimeout): // dialling has failed, and waits for this handler
+		}
 	}
+}
+
+// outcome is why it ends, if it does; otherwise err.
+func (p *printer) outcome(err error) error {
+	select {
+	case err = <-p.done:
+	default:
+	}
+	return err
 }
 
 func textLine(m client.Message) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -91,6 +92,47 @@ func TestSystemChatAndServerRestart(t *testing.T) {
 		t.Errorf("after Ctrl-C the chat's exit code is %d", code)
 	}
 	bob.out.await(t, "* alice has left #lobby\n")
+}
+
+// Both sides die without warning: what was said is there, once, in order.
+func TestSystemDurable(t *testing.T) {
+	t.Parallel()
+	data, state := t.TempDir(), t.TempDir()
+	first, addr := launchServer(t, "--data", data)
+	alice := launchChat(t, addr, "--user", "alice", "--to", "bob", "--state", state)
+	alice.says("one")
+	alice.out.await(t, "✓ one\n")
+	first.signal(syscall.SIGKILL)
+	first.exit()
+	alice.out.await(t, "* no connection (")
+	alice.says("two")
+	alice.out.await(t, " alice → bob: two\n")
+	alice.signal(syscall.SIGKILL)
+	alice.exit()
+
+	launchServerAt(t, addr, "--data", data)
+	alice = launchChat(t, addr, "--user", "alice", "--to", "bob", "--state", state)
+	alice.out.await(t, "* 1 lines of the last time are still to be sent\n")
+	alice.out.await(t, "✓ two\n")
+	alice.out.await(t, " alice → bob: one\n")
+	if code, out, errs := gannet(t, "", "send", "--addr", addr, "--user", "alice", "--to", "bob", "--durable", "three"); code != 0 || out != "3\n" {
+		t.Errorf("send: exit code %d, %q, %q", code, out, errs)
+	}
+	inbox := t.TempDir()
+	for _, want := range []string{"one two", "three"} {
+		args := []string{"sub", "--addr", addr, "--user", "bob", "--state", inbox, "-q", "--timeout", "20s", "--count", fmt.Sprint(len(strings.Fields(want)))}
+		code, out, errs := gannet(t, "", args...)
+		var got []string
+		for line := range strings.Lines(out) {
+			got = append(got, line[strings.LastIndexByte(line, ' ')+1:len(line)-1])
+		}
+		if code != 0 || strings.Join(got, " ") != want {
+			t.Errorf("sub: exit code %d, %q, want %q; %s", code, got, want, errs)
+		}
+	}
+	if code := alice.leaves(); code != 0 {
+		t.Errorf("alice's exit code is %d", code)
+	}
 }
 
 func TestSystemSendAndSub(t *testing.T) {
@@ -395,10 +437,10 @@ func TestSystemUsage(t *testing.T) {
 		}
 	}
 	for what, args := range map[string][]string{
-		"unexpected argument gossip (gannet --help explains":                             {"gossip"},
-		"missing flags: --to=USER or --topic=NAME or --all (gannet send --help explains": {"send", "hi"},
-		"unknown flag --colour (gannet chat --help explains":                             {"chat", "--colour"},
-		`expected one of "conn", "p2p", "broadcast" (gannet bench --help explains`:       {"bench"},
+		"unexpected argument gossip (gannet --help explains":                                             {"gossip"},
+		"missing flags: --to=USER or --group=NAME or --topic=NAME or --all (gannet send --help explains": {"send", "hi"},
+		"unknown flag --colour (gannet chat --help explains":                                             {"chat", "--colour"},
+		`expected one of "conn", "p2p", "broadcast", "offline", "verify" (gannet bench --help explains`:  {"bench"},
 	} {
 		if code, out, errs := gannet(t, "", args...); code != 80 || out != "" || !strings.Contains(errs, what) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: exit code %d, %q, %q, want %q", args, code, out, errs, what)

@@ -220,7 +220,7 @@ func TestSendAndSub(t *testing.T) {
 	send := func(stdin string, args ...string) {
 		t.Helper()
 		cmd := mustParse(t, append([]string{"send", "--addr", h.addr, "--user", "alice"}, args...)...).Send
-		if err := cmd.run(t.Context(), strings.NewReader(stdin)); err != nil {
+		if err := cmd.run(t.Context(), strings.NewReader(stdin), io.Discard); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,7 +271,7 @@ func TestLines(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	h := newHub(t)
 	run := func(addr string) error {
-		return (&mustParse(t, "send", "--addr", addr, "--user", "alice", "--to", "bob", "hi").Send).run(t.Context(), nil)
+		return (&mustParse(t, "send", "--addr", addr, "--user", "alice", "--to", "bob", "hi").Send).run(t.Context(), nil, io.Discard)
 	}
 	set := func(refuse codec.Code, bye *codec.Bye) {
 		h.mu.Lock()
@@ -295,7 +295,7 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 	noFile := mustParse(t, "send", "--addr", h.addr, "--token-file", t.TempDir()+"/none", "--to", "bob", "hi").Send
-	if err := noFile.run(t.Context(), nil); exitCode(err) != exitFailed {
+	if err := noFile.run(t.Context(), nil, io.Discard); exitCode(err) != exitFailed {
 		t.Errorf("no token file: exit code %d (%v)", exitCode(err), err)
 	}
 	h.ln.Close()

@@ -31,7 +31,8 @@ type flags struct {
 
 	Listen   string        `default:"127.0.0.1:7000" placeholder:"ADDR" help:"Where clients connect, host:port; port 0 takes a free one. Default: ${default}."`
 	Admin    string        `default:"127.0.0.1:7001" placeholder:"ADDR" help:"Admin HTTP (health, metrics, profiles, API); off for none. Default: ${default}."`
-	Data     string        `default:"data" placeholder:"DIR" help:"Folder for what is stored. Nothing is yet. Default: ${default}."`
+	Data     string        `default:"data" placeholder:"DIR" help:"Folder for what is stored; made on first start, locked against a second process. Default: ${default}."`
+	Check    bool          `env:"-" help:"Read the whole data folder and say whether it is sound, without changing it. Exit code 0: sound, 2: damaged, 1: it could not be checked."`
 	Node     string        `default:"gannet" placeholder:"NAME" help:"Name of this node. Default: ${default}."`
 	Loops    int           `placeholder:"N" help:"Event loops. Default: one a CPU."`
 	Drain    time.Duration `default:"10s" placeholder:"TIME" help:"On SIGTERM sessions are ended over this time. Default: ${default}."`
@@ -44,7 +45,52 @@ type flags struct {
 	Insecure     bool     `help:"Allow --auth open on addresses that other machines can reach."`
 	AdminToken   string   `placeholder:"TOKEN" help:"Bearer token asked of admin clients; at least 16 bytes, required when --admin is not on loopback."`
 
-	Limits limitFlags `embed:"" prefix:"limits-" group:"Limits"`
+	Store         string `default:"pebble" enum:"pebble,memory" placeholder:"KIND" help:"What keeps messages: pebble, on disk in --data, or memory, which is gone when gannetd ends. Default: ${default}."`
+	StoreCache    int    `default:"67108864" placeholder:"BYTES" help:"Blocks of the store kept in memory. Default: ${default}."`
+	StoreMemtable int    `default:"67108864" placeholder:"BYTES" help:"Written to the store before it goes to a table; up to three times that is kept in memory. Default: ${default}."`
+	BackupDir     string `placeholder:"DIR" help:"Folder in which gannet backup may make backups, an absolute path. Default: none, and no backups."`
+
+	Retention retentionFlags `embed:"" prefix:"retention-" group:"Retention"`
+	Limits    limitFlags     `embed:"" prefix:"limits-" group:"Limits"`
+}
+
+type retentionFlags struct {
+	DirectAge   time.Duration `default:"720h" placeholder:"TIME" help:"Direct messages are kept for so long; 0: for ever. Default: ${default}."`
+	GroupAge    time.Duration `default:"720h" placeholder:"TIME" help:"Messages of groups. Default: ${default}."`
+	TopicAge    time.Duration `default:"168h" placeholder:"TIME" help:"Messages of topics. Default: ${default}."`
+	AllAge      time.Duration `default:"720h" placeholder:"TIME" help:"Messages to all. Default: ${default}."`
+	DirectCount int           `default:"0" placeholder:"N" help:"Latest direct messages of two users that are kept; 0: all. Default: ${default}."`
+	GroupCount  int           `default:"0" placeholder:"N" help:"Of a group. Default: ${default}."`
+	TopicCount  int           `default:"100000" placeholder:"N" help:"Of a topic. Default: ${default}."`
+	AllCount    int           `default:"100000" placeholder:"N" help:"To all. Default: ${default}."`
+	DeadLetters int           `default:"10000" placeholder:"N" help:"Undelivered messages that are listed for the admin; 0: none. Default: ${default}."`
+}
+
+// options are the same for the server, to which zero means the default, and less than that what zero means here.
+func (r retentionFlags) options() (server.Retention, error) {
+	o := server.Retention(r)
+	for name, v := range map[string]*time.Duration{
+		"direct-age": &o.DirectAge, "group-age": &o.GroupAge, "topic-age": &o.TopicAge, "all-age": &o.AllAge,
+	} {
+		if *v < 0 {
+			return o, fmt.Errorf("retention-%s: %v is less than 0, which means for ever", name, *v)
+		}
+		if *v == 0 {
+			*v = -1
+		}
+	}
+	for name, v := range map[string]*int{
+		"direct-count": &o.DirectCount, "group-count": &o.GroupCount, "topic-count": &o.TopicCount, "all-count": &o.AllCount,
+		"dead-letters": &o.DeadLetters,
+	} {
+		if *v < 0 {
+			return o, fmt.Errorf("retention-%s: %d is less than 0, which means no limit, or no letters", name, *v)
+		}
+		if *v == 0 {
+			*v = -1
+		}
+	}
+	return o, nil
 }
 
 type limitFlags struct {
@@ -71,6 +117,7 @@ func (f *flags) options(log *slog.Logger) (server.Options, error) {
 	l := f.Limits
 	o := server.Options{
 		Listen: f.Listen, Admin: f.Admin, AdminToken: f.AdminToken, Data: f.Data, Node: f.Node,
+		Store: f.Store, StoreCache: f.StoreCache, StoreMemtable: f.StoreMemtable, BackupDir: f.BackupDir,
 		Loops: f.Loops, Drain: f.Drain, Insecure: f.Insecure, AuthQueue: l.AuthQueue, Logger: log,
 		Limits: server.Limits{
 			Connections: l.Connections, MaxFrame: l.MaxFrame, Subscriptions: l.Subscriptions,
@@ -79,6 +126,10 @@ func (f *flags) options(log *slog.Logger) (server.Options, error) {
 			StatesPerChannel: l.StatesPerChannel, LoginTimeout: l.LoginTimeout, FrameTimeout: l.FrameTimeout,
 			HeartbeatMin: l.HeartbeatMin, HeartbeatMax: l.HeartbeatMax, Inbox: l.Inbox,
 		},
+	}
+	var err error
+	if o.Retention, err = f.Retention.options(); err != nil {
+		return o, err
 	}
 	if f.Drain == 0 {
 		o.Drain = time.Millisecond // a zero means the default there
@@ -137,7 +188,7 @@ func (t *tomlResolver) Validate(app *kong.Application) error {
 		known[f.Name] = true
 	}
 	for k := range t.values {
-		if !known[k] || k == "config" || k == "help" || k == "version" {
+		if !known[k] || k == "config" || k == "help" || k == "version" || k == "check" {
 			return fmt.Errorf("configuration: %q is not a setting; gannetd --help lists them", k)
 		}
 	}

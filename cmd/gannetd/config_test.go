@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gannet/server"
 	"gannet/server/servertest"
 )
 
@@ -42,6 +43,10 @@ auth-keys = ["/etc/a.key", "/etc/b.pem"]
 auth_audience = ["chat"]
 insecure = true
 admin_token = "0123456789abcdef"
+store = "memory"
+store_cache = 2097152
+store_memtable = 3145728
+backup_dir = "/var/backups/gannet"
 
 [limits]
 connections = 101
@@ -61,6 +66,17 @@ heartbeat_min = "114s"
 heartbeat_max = "115s"
 inbox = 116
 auth_queue = 117
+
+[retention]
+direct_age = "118h"
+group_age = "119h"
+topic_age = "120h"
+all_age = "121h"
+direct_count = 122
+group_count = 123
+topic_count = 124
+all_count = 125
+dead_letters = 126
 `
 
 // Every setting can be given in the file; a flag added later and forgotten here fails.
@@ -73,18 +89,23 @@ func TestFile(t *testing.T) {
 		Config: f.Config, Listen: "127.0.0.1:7100", Admin: "off", Data: "elsewhere", Node: "n1", Loops: 3, Drain: 3 * time.Second,
 		LogLevel: "warn", Hints: true, Auth: "jwt", AuthKeys: []string{"/etc/a.key", "/etc/b.pem"}, AuthAudience: []string{"chat"},
 		Insecure: true, AdminToken: "0123456789abcdef",
+		Store: "memory", StoreCache: 2 << 20, StoreMemtable: 3 << 20, BackupDir: "/var/backups/gannet",
 		Limits: limitFlags{
 			Connections: 101, MaxFrame: 102400, Subscriptions: 103, SessionsPerUser: 104, SendsPerSecond: 105, OutBytes: 106, OutTotal: 107,
 			SlowReader: 108 * time.Second, TopicBytes: 109, States: 110, StatesPerChannel: 111, LoginTimeout: 112 * time.Second,
 			FrameTimeout: 113 * time.Millisecond, HeartbeatMin: 114 * time.Second, HeartbeatMax: 115 * time.Second, Inbox: 116, AuthQueue: 117,
 		},
+		Retention: retentionFlags{
+			DirectAge: 118 * time.Hour, GroupAge: 119 * time.Hour, TopicAge: 120 * time.Hour, AllAge: 121 * time.Hour,
+			DirectCount: 122, GroupCount: 123, TopicCount: 124, AllCount: 125, DeadLetters: 126,
+		},
 	}
 	if !reflect.DeepEqual(*f, want) {
 		t.Errorf("got  %+v\nwant %+v", *f, want)
 	}
-	for _, part := range []reflect.Value{reflect.ValueOf(*f), reflect.ValueOf(f.Limits)} {
+	for _, part := range []reflect.Value{reflect.ValueOf(*f), reflect.ValueOf(f.Limits), reflect.ValueOf(f.Retention)} {
 		for i := range part.NumField() {
-			if name := part.Type().Field(i).Name; part.Field(i).IsZero() && name != "Version" {
+			if name := part.Type().Field(i).Name; part.Field(i).IsZero() && name != "Version" && name != "Check" {
 				t.Errorf("%s is not set by the file of this test", name)
 			}
 		}
@@ -102,6 +123,7 @@ func TestFlagsReachTheOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o.Listen != f.Listen || o.Admin != f.Admin || o.AdminToken != f.AdminToken || o.Data != f.Data || o.Node != f.Node || o.Loops != f.Loops ||
+		o.Store != f.Store || o.StoreCache != f.StoreCache || o.StoreMemtable != f.StoreMemtable || o.BackupDir != f.BackupDir ||
 		o.Drain != f.Drain || !o.Insecure || o.AuthQueue != f.Limits.AuthQueue || o.Auth != nil {
 		t.Errorf("options %+v", o)
 	}
@@ -115,6 +137,25 @@ func TestFlagsReachTheOptions(t *testing.T) {
 		if to := limits.FieldByName(name); !to.IsValid() || !to.Equal(from.Field(i)) {
 			t.Errorf("limit %s does not reach the options", name)
 		}
+	}
+	if o.Retention != server.Retention(f.Retention) {
+		t.Errorf("retention %+v", o.Retention)
+	}
+}
+
+// Zero is what a person says for "for ever"; the server's zero is the default.
+func TestRetentionWithoutEnd(t *testing.T) {
+	f, err := parse([]string{"--retention-direct-age", "0", "--retention-all-age", "0s", "--retention-topic-count=0", "--retention-dead-letters=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := f.options(nil)
+	want := server.Retention{
+		DirectAge: -1, GroupAge: 720 * time.Hour, TopicAge: 168 * time.Hour, AllAge: -1,
+		DirectCount: -1, GroupCount: -1, TopicCount: -1, AllCount: 100_000, DeadLetters: -1,
+	}
+	if err != nil || o.Retention != want {
+		t.Errorf("%+v, %v, want %+v", o.Retention, err, want)
 	}
 }
 
@@ -144,6 +185,8 @@ func TestBadFiles(t *testing.T) {
 		{"[limit]\ninbox = 1\n", `"limit-inbox"`},
 		{"version = true\n", `"version"`},
 		{"config = \"other.toml\"\n", `"config"`},
+		{"check = true\n", `"check"`},
+		{"store = \"redis\"\n", "store"},
 		{"listen = \"a\"\n\nloops = = 2\n", "line 3"},
 		{"listen = 127.0.0.1\n", "line 1"},
 		{"node = \"a\"\nnode = \"b\"\n", "node"},
@@ -180,6 +223,15 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--limits-auth-queue=-1"}, "limits.auth_queue"},
 		{[]string{"--limits-max-frame", "99999999"}, "limits.max_frame"},
 		{[]string{"--loops", "x"}, "loops"},
+		{[]string{"--store", "disk"}, "store"},
+		{[]string{"--retention-topic-age", "59s"}, "retention.topic_age"},
+		{[]string{"--retention-topic-age", "a week"}, "retention-topic-age"},
+		{[]string{"--retention-direct-age=-1h"}, "retention-direct-age"},
+		{[]string{"--retention-all-count=-1"}, "retention-all-count"},
+		{[]string{"--retention-dead-letters", "1000001"}, "retention.dead_letters"},
+		{[]string{"--store-cache", "5"}, "store_cache"},
+		{[]string{"--store-memtable", "5"}, "store_memtable"},
+		{[]string{"--backup-dir", "backups"}, "backup_dir"},
 	} {
 		code, stdout, stderr := gannetd(t, nil, append([]string{"--data", t.TempDir()}, c.args...)...)
 		if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "gannetd: ") || !strings.Contains(stderr, c.says) || strings.Contains(stderr, "goroutine") {

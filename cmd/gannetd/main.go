@@ -21,12 +21,16 @@ var version = "dev"
 
 func main() {
 	f, err := parse(os.Args[1:])
-	if err == nil {
+	switch {
+	case err != nil:
+	case f.Check:
+		err = check(f.Data, os.Stdout, progress())
+	default:
 		err = run(f)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gannetd:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 

@@ -93,7 +93,7 @@ var readyLine = regexp.MustCompile(`^gannetd (\S+) ready listen=(\S+) admin=(\S+
 // start runs gannetd on free ports until it is ready. limit is the number of files it may open, 0 for no limit.
 func start(t *testing.T, limit int, env []string, args ...string) *process {
 	t.Helper()
-	args = append([]string{"--listen", servertest.Addr(), "--admin", servertest.Addr()}, args...)
+	args = append([]string{"--listen", servertest.Addr(), "--admin", servertest.Addr(), "--data", t.TempDir()}, args...)
 	name := os.Args[0]
 	if limit > 0 {
 		args = append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, limit), name}, args...)

@@ -136,14 +136,15 @@ func TestSecondSignal(t *testing.T) {
 // and it goes on when some leave.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
-	p := start(t, 400, nil)
+	const files = 1200
+	p := start(t, files, nil)
 	_, body := get(t, "http://"+p.admin+"/metrics")
 	var limit int
 	for line := range strings.Lines(body) {
 		_, _ = fmt.Sscanf(line, "gannet_connections_limit %d", &limit)
 	}
-	if limit < 50 || limit > 400-256 {
-		t.Fatalf("a limit of %d connections under 400 open files", limit)
+	if limit < 50 || limit > files-1024 {
+		t.Fatalf("a limit of %d connections under %d open files", limit, files)
 	}
 	// The admin port takes its share meanwhile.
 	for range 200 {
@@ -199,7 +200,7 @@ func TestFewDescriptors(t *testing.T) {
 }
 
 func TestTooFewDescriptors(t *testing.T) {
-	p := exitOf(t, `ulimit -n 200 && exec "$0" --listen `+servertest.Addr()+` --admin off`)
+	p := exitOf(t, `ulimit -n 200 && exec "$0" --listen `+servertest.Addr()+` --admin off --data `+t.TempDir())
 	if p.code != 1 || !strings.Contains(p.stderr, "ulimit -n") {
 		t.Errorf("exit code %d: %q, want 1 and what to do", p.code, p.stderr)
 	}
@@ -226,7 +227,7 @@ func TestPortTaken(t *testing.T) {
 		{"--listen", p.listen, "--admin", "off"},
 		{"--listen", servertest.Addr(), "--admin", p.admin},
 	} {
-		code, _, stderr := gannetd(t, nil, args...)
+		code, _, stderr := gannetd(t, nil, append(args, "--data", t.TempDir())...)
 		if code != 1 || !strings.Contains(stderr, "in use") || !strings.Contains(stderr, "another server") || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%v: exit code %d, %q", args, code, stderr)
 		}

@@ -31,7 +31,6 @@ func (c *counting) Send(<-chan struct{}) bool                                   
 // traffic makes messages of many users, each with its own nonces, in buffers that are used again.
 type traffic struct {
 	entries []shard.Entry
-	seqAt   []int
 	nonces  []uint64
 }
 

@@ -7,13 +7,17 @@ import (
 	"gannet/store"
 )
 
-// maxChannels is about how many channel states are kept.
-const maxChannels = 100_000
+// Bounds of channel states: about how many are kept, and how many members of groups they may hold on to.
+const (
+	maxChannels    = 100_000
+	maxHeldMembers = 1_000_000
+)
 
 // channel is what the committer knows of a channel. All of it can be found out again.
 type channel struct {
 	// Static after construction.
 	id   store.Channel
+	key  string    // convKey
 	pair [2]string // the users of a direct channel, in byte order
 
 	ring *ring // of its recent messages; nil: none yet
@@ -26,6 +30,9 @@ type channel struct {
 	of      *group // whose members these are
 
 	asks [2]uint64 // by user of pair: the last message that asks for receipts; 0: none that is known
+
+	planned   uint64 // of a direct channel: messages of round plannedIn
+	plannedIn uint64
 
 	// What the round in progress has: the seqs that move the senders' read positions.
 	touched bool
@@ -49,9 +56,16 @@ func (ch *channel) side(user []byte) int {
 func (ch *channel) inboxes(g *group) [][]byte {
 	if ch.of != g {
 		all := g.all()
+		size := 0
+		for i := range all {
+			size += len(all[i].User)
+		}
 		ch.members, ch.of = make([][]byte, len(all)), g
-		for i, m := range all {
-			ch.members[i] = []byte(m.User)
+		names := make([]byte, 0, size)
+		for i := range all {
+			from := len(names)
+			names = append(names, all[i].User...)
+			ch.members[i] = names[from:len(names):len(names)]
 		}
 	}
 	return ch.members
@@ -79,7 +93,7 @@ func (cs *channels) get(kind codec.Kind, name []byte) *channel {
 	ch := cs.old[string(cs.key)]
 	if ch != nil {
 		delete(cs.old, string(cs.key))
-		cs.young[convKey(kind, ch.id.Name)] = ch
+		cs.young[ch.key] = ch
 	}
 	return ch
 }
@@ -95,12 +109,14 @@ func (cs *channels) age() {
 func (cs *channels) drop() { cs.young, cs.old = make(map[string]*channel), nil }
 
 // channel finds the state of a channel or makes it, which reads the store. The first message of a direct channel must not be
-// stored before both users have their record of the conversation: what these lack is left in c.convs, and append writes it.
+// stored before both users have their record of the conversation, nor that of any channel before it is listed among those that have messages:
+// what is lacking is left in c.convs, and append writes it.
 func (c *committer) channel(kind codec.Kind, name []byte) (*channel, error) {
 	if ch := c.channels.get(kind, name); ch != nil {
 		return ch, nil
 	}
 	ch := &channel{id: store.Channel{Kind: kind, Name: string(name)}}
+	ch.key = convKey(kind, ch.id.Name)
 	head, err := c.log.current().Head(ch.id)
 	if err != nil {
 		return nil, err
@@ -112,13 +128,16 @@ func (c *committer) channel(kind codec.Kind, name []byte) (*channel, error) {
 			c.convs = append(c.convs, ch.firstRecords()...)
 		}
 	}
-	c.channels.young[convKey(kind, ch.id.Name)] = ch
+	if head.First > head.Seq {
+		c.convs = append(c.convs, keptRecord{}.of(ch.id))
+	}
+	c.channels.young[ch.key] = ch
 	return ch, nil
 }
 
 // firstRecords are those of a direct channel that never had a message.
 func (ch *channel) firstRecords() []store.Record {
-	key, empty := convKey(ch.id.Kind, ch.id.Name), convRecord{}.append(nil)
+	key, empty := ch.key, convRecord{}.append(nil)
 	records := []store.Record{{Owner: convOwner(ch.pair[0]), Key: key, Value: empty}, {Owner: convOwner(ch.pair[1]), Key: key, Value: empty}}
 	if ch.pair[0] == ch.pair[1] {
 		return slices.Delete(records, 1, 2)

@@ -34,6 +34,7 @@ type committer struct {
 	log      *Log
 	courier  carrier
 	channels channels
+	members  int // of the groups that channels hold on to
 	refusals refusals
 	reopened chan store.Store // from the goroutine that opens the store again, which closes it when it gives up; nil: none runs
 	tries    int              // of it, since the store last worked
@@ -49,9 +50,10 @@ type committer struct {
 	items   []item
 	batch   []store.Message
 	results []store.Result
-	of      []*channel // by message of batch
-	inboxes [][]byte   // pieces of it are in batch
-	convs   []store.Record
+	of      []*channel     // by message of batch
+	inboxes [][]byte       // pieces of it are in batch
+	convs   []store.Record // to be written before batch
+	ends    uint64         // when the first of what convs has "expiring" is due; 0: nothing is
 	touched []*channel
 }
 
@@ -93,6 +95,9 @@ func (c *committer) more() bool {
 		return true
 	}
 	clear(c.queue) // their buffers
+	if cap(c.queue) > maxBatch && len(c.queue) < maxBatch/8 {
+		c.queue = nil // what a burst has left
+	}
 	c.queue, c.next = c.log.pending.take(c.queue[:0]), 0
 	return len(c.queue) > 0
 }
@@ -169,7 +174,10 @@ func (c *committer) turn() {
 	clear(c.of)
 	clear(c.inboxes)
 	c.items, c.batch, c.of, c.inboxes = c.items[:0], c.batch[:0], c.of[:0], c.inboxes[:0]
-	c.channels.age()
+	if c.channels.age(); c.members > maxHeldMembers {
+		c.channels.drop()
+		c.members = 0
+	}
 }
 
 // append stores a batch whose channels are of, and notes what became of it. After an error nothing of it counts as stored.
@@ -181,6 +189,10 @@ func (c *committer) append(batch []store.Message, results []store.Result, of []*
 			c.channels.drop()
 			return err
 		}
+		if c.ends > 0 {
+			c.log.retention.dueAt(c.ends)
+			c.ends = 0
+		}
 	}
 	s := c.log.current()
 	place := s.Place()
@@ -191,13 +203,17 @@ func (c *committer) append(batch []store.Message, results []store.Result, of []*
 		return fmt.Errorf("durable: storing messages: %w", err)
 	}
 	c.tries = 0
+	c.log.place.Store(s.Place())
 	c.log.stats.commit(time.Since(begin))
 	stored, bytes := 0, 0
 	for i := range results {
 		if results[i].Code == codec.CodeOK {
 			ch := of[i]
 			ch.last = results[i].Seq
-			ch.ring = c.log.recents.add(ch.ring, ch.id, ch.last, batch[i].Frame)
+			ch.ring = c.log.recents.add(ch.ring, ch.key, ch.last, batch[i].Frame)
+			if c.log.retention.grown(batch[i].Kind, ch.last) {
+				c.log.retention.tooLong(ch.id)
+			}
 			stored++
 			bytes += len(batch[i].Frame)
 		}

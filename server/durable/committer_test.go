@@ -410,8 +410,28 @@ func TestCloseDoesNotWaitForShards(t *testing.T) {
 
 func TestFirstMessageMakesConversations(t *testing.T) {
 	eachPost(t, func(t *testing.T, open func() (store.Store, error)) {
-		p := newPost(t, open)
+		puts := 0
+		p := newPost(t, func() (store.Store, error) {
+			s, err := open()
+			b := &brittle{Store: s}
+			b.onPut = func(store.Store, []store.Record) error { puts++; return nil }
+			b.onAppend = func(s store.Store, batch []store.Message, results []store.Result) error {
+				for _, m := range batch {
+					for _, user := range m.Inbox { // a crash behind this batch must not lose them
+						if v, err := s.Get(convOwner(string(user)), convKey(m.Kind, string(m.Name))); v == nil || err != nil {
+							t.Errorf("%s has no record of %q yet (%v)", user, m.Name, err)
+						}
+					}
+				}
+				return s.Append(batch, results)
+			}
+			return b, err
+		}, before(unhurried))
 		p.send(note("ann", 1, codec.KindDirect, "bob", "a"), note("ann", 2, codec.KindDirect, "ann", "self"), note("ann", 3, codec.KindTopic, "news", "x"))
+		p.send(note("ann", 4, codec.KindDirect, "bob", "a"))
+		if puts != 1 {
+			t.Errorf("records were written %d times, want once", puts)
+		}
 		for user, want := range map[string][]string{"ann": {pairOf("ann", "ann"), pairOf("ann", "bob")}, "bob": {pairOf("ann", "bob")}} {
 			found, err := p.current().Scan(convOwner(user), "", 10)
 			if err != nil {
@@ -452,7 +472,9 @@ func TestInvalidMessagesAreAnswered(t *testing.T) {
 	p := newPost(t, inMemory)
 	broken := note("ann", 1, codec.KindTopic, "news", "x")
 	broken.Buf[3] = byte(codec.TypePing)
-	got := p.send(broken, passing("ann", codec.KindTopic, "news", "needs no log"), note("ann", 2, codec.KindTopic, "news", "y"))
-	wantCodes(t, got, codec.CodeInvalid, codec.CodeInvalid, 0)
+	alone := shard.NewEntry(codec.Msg{Kind: codec.KindDirect, Name: []byte("bob"), Sender: []byte("ann"), Flags: codec.MsgDurable, Time: postNow}, 1)
+	alone.Ref = sessionOf("ann")
+	got := p.send(broken, passing("ann", codec.KindTopic, "news", "needs no log"), alone, note("ann", 2, codec.KindTopic, "news", "y"))
+	wantCodes(t, got, codec.CodeInvalid, codec.CodeInvalid, codec.CodeInvalid, 0)
 	p.wantTexts(fmt.Sprintf("%v/news", codec.KindTopic), "y")
 }

@@ -125,5 +125,5 @@ func (m *marks) convNow(id convID, stored *convRecord) (rec convRecord, over boo
 	default:
 		rec = *stored
 	}
-	return convRecord{Delivered: max(rec.Delivered, c.delivered), Read: max(rec.Read, c.read, c.sent)}, true
+	return convRecord{Delivered: max(rec.Delivered, c.delivered, c.read), Read: max(rec.Read, c.read, c.sent)}, true
 }

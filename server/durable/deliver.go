@@ -54,6 +54,9 @@ func (c *committer) judge(e *shard.Entry) (*channel, codec.Code) {
 			c.log.complain("reading the head of a channel", err)
 			return nil, codec.CodeUnavailable
 		}
+		if e.Kind == codec.KindDirect && ch.pair[0] == "" {
+			return nil, codec.CodeInvalid // no pair: nobody would find it
+		}
 		return ch, codec.CodeOK
 	}
 	return c.judgeGroup(e)
@@ -73,6 +76,9 @@ func (c *committer) judgeGroup(e *shard.Entry) (*channel, codec.Code) {
 		if ch, err = c.channel(codec.KindGroup, e.Name()); err != nil {
 			c.log.complain("reading the head of a group", err)
 			return nil, codec.CodeUnavailable
+		}
+		if ch.group != g {
+			c.members += len(g.all())
 		}
 		ch.group, ch.round = g, c.round
 	}
@@ -99,6 +105,7 @@ func (c *committer) plan(it *item) {
 			}
 		}
 		m.Inbox = c.inboxes[from:len(c.inboxes):len(c.inboxes)]
+		c.watch(it.ch, e)
 	case e.Kind == codec.KindGroup && !it.ch.group.Large:
 		m.Inbox = it.ch.inboxes(it.ch.group)
 	default:

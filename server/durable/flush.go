@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,9 +10,8 @@ import (
 	"gannet/store"
 )
 
-// Sizes of the pieces in which marks are worked on: the lock is let go between two of them, for loops wait for it.
+// Records of one Put, and of one page of the sweep.
 const (
-	lookBatch  = 64
 	flushBatch = 512
 	sweepPage  = 256
 )
@@ -24,13 +24,14 @@ func (m *marks) run() {
 	defer flush.Stop()
 	defer sweep.Stop()
 	defer pause.Stop()
-	from := ""
+	from, flushed := "", time.Now()
 	for open := true; open; {
 		select {
 		case <-m.wake:
 			m.look()
-			if m.crowded() {
+			if time.Since(flushed) > m.l.timing.flush/10 && m.crowded() {
 				m.flush(false)
+				flushed = time.Now()
 			}
 			pause.Reset(m.l.timing.resolve)
 			select {
@@ -60,22 +61,35 @@ func (m *marks) crowded() bool {
 func (m *marks) look() {
 	for m.l.failed.Load() == nil {
 		m.mu.Lock()
-		n := min(len(m.waiting), lookBatch)
-		some := slices.Clone(m.waiting[len(m.waiting)-n:])
-		m.waiting = m.waiting[:len(m.waiting)-n]
+		some := m.waiting
+		m.waiting = m.looked
 		m.mu.Unlock()
+		var again []*convMark
+		for _, c := range some {
+			switch err := m.lookAt(c); {
+			case err == nil:
+			case isDamage(err):
+				m.l.complain("damaged data: what a device acknowledged is ignored", err)
+				m.dismiss(c)
+			default:
+				m.l.complain("looking at what a device acknowledged", err)
+				again = append(again, c)
+			}
+		}
+		n := len(some)
+		clear(some)
+		if m.looked = some[:0]; len(again) > 0 {
+			m.again(again)
+			return
+		}
 		if n == 0 {
 			return
 		}
-		for i, c := range some {
-			if err := m.lookAt(c); err != nil {
-				m.l.complain("looking at what a device acknowledged", err)
-				m.again(some[i:])
-				return
-			}
-		}
 	}
 }
+
+// isDamage says that reading again will not help.
+func isDamage(err error) bool { return errors.Is(err, store.ErrCorrupt) || errors.Is(err, errRecord) }
 
 // again puts conversations back; the next flush has them looked at.
 func (m *marks) again(some []*convMark) {
@@ -85,6 +99,14 @@ func (m *marks) again(some []*convMark) {
 		c.queued = false
 		m.queue(c)
 	}
+}
+
+// dismiss forgets what was said of a conversation.
+func (m *marks) dismiss(c *convMark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.delivered, c.read, c.answered, c.receipts, c.queued = 0, 0, 0, nil, false
+	m.l.stats.marksIgnored.Add(1)
 }
 
 // flush writes what is dirty and forgets what was not used since the flush before.
@@ -107,6 +129,14 @@ func (m *marks) flush(sync bool) {
 		n := min(len(convs), flushBatch)
 		m.flushConvs(convs[:n], sync)
 		convs = convs[n:]
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.devices) == 0 { // a map keeps the room it once had
+		m.devices = map[deviceID]*deviceMark{}
+	}
+	if len(m.convs) == 0 {
+		m.convs = map[convID]*convMark{}
 	}
 }
 
@@ -178,10 +208,14 @@ func (m *marks) settle(d *deviceMark, heads map[store.Channel]uint64) bool {
 	}
 	var right []logMark
 	for _, mark := range asked {
-		if ok, err := m.logMarkHolds(d.id.user, mark, heads); err != nil {
+		ok, err := m.logMarkHolds(d.id.user, mark, heads)
+		if err != nil {
 			m.l.complain("looking at what a device acknowledged", err)
-			return false
-		} else if ok {
+			if !isDamage(err) {
+				return false
+			}
+		}
+		if ok {
 			right = append(right, mark)
 		}
 	}

@@ -110,6 +110,7 @@ func groupWorldOn(t testing.TB, s store.Store, change ...func(*Options)) *groupW
 	}
 	w.Log = l
 	l.timing.flush = 5 * time.Millisecond
+	l.timing.backoff = func(int) time.Duration { return time.Millisecond }
 	l.Start(shard.NewNode(shard.Config{Shards: 1, Node: "n", Log: l}, quietHost{}, quietHost{}))
 	t.Cleanup(func() { _ = l.Close() })
 	if err := l.do(t.Context(), func(c *committer) error { c.courier = w.ear; return nil }); err != nil {

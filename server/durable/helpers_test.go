@@ -270,6 +270,7 @@ type brittle struct {
 	onAppend func(s store.Store, batch []store.Message, results []store.Result) error // nil: as it is
 	onPut    func(s store.Store, records []store.Record) error
 	onRead   func() error
+	onHead   func(ch store.Channel) error
 }
 
 func (b *brittle) Append(batch []store.Message, results []store.Result) error {
@@ -286,6 +287,15 @@ func (b *brittle) Put(records []store.Record, sync bool) error {
 		}
 	}
 	return b.Store.Put(records, sync)
+}
+
+func (b *brittle) Head(ch store.Channel) (store.Head, error) {
+	if b.onHead != nil {
+		if err := b.onHead(ch); err != nil {
+			return store.Head{}, err
+		}
+	}
+	return b.Store.Head(ch)
 }
 
 func (b *brittle) Inbox(user string, after uint64, limit int, dst []store.Ref) ([]store.Ref, uint64, error) {

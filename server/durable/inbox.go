@@ -89,7 +89,6 @@ func (w *reader) emit(p *page, user string, refs []store.Ref) (n int, err error)
 type ahead struct {
 	view     view
 	refs     int    // that are not got through yet
-	asked    uint64 // the seq from which it was read last
 	next     uint64 // seq of the first frame that is left
 	left     int    // frames
 	from, to int    // where in reader.raw they are
@@ -148,7 +147,7 @@ func (w *reader) message(a *ahead, ref store.Ref, most int) (frame []byte, why u
 	for a.left > 0 && a.next < ref.Seq { // not in the inbox: from a time when the user was no member
 		a.skip(w.raw)
 	}
-	if a.left == 0 && a.next <= ref.Seq || ref.Seq < a.asked {
+	if a.left == 0 && a.next <= ref.Seq {
 		err := w.readAhead(a, ref, left, min(a.bytes, most))
 		if errors.Is(err, store.ErrCorrupt) {
 			w.damaged(ref.Channel, err)
@@ -173,7 +172,7 @@ func (w *reader) readAhead(a *ahead, ref store.Ref, limit, maxBytes int) error {
 		return err
 	}
 	w.raw = raw
-	a.asked, a.from, a.to, a.left, a.next = ref.Seq, at, len(raw), n, next
+	a.from, a.to, a.left, a.next = at, len(raw), n, next
 	a.bytes *= 2
 	if n > 0 {
 		a.next = first

@@ -320,7 +320,7 @@ func eachHistory(t *testing.T, test func(t *testing.T, h *history)) {
 		name string
 		runs int
 		open func() (store.Store, error)
-	}{{"memory", 200, inMemory}, {"pebble", 20, nil}} {
+	}{{"memory", 100, inMemory}, {"pebble", 10, nil}} {
 		t.Run(x.name, func(t *testing.T) {
 			first := rand.Uint64()
 			for run := range x.runs {

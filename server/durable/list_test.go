@@ -7,6 +7,7 @@ import (
 
 	"gannet/codec"
 	"gannet/shard"
+	"gannet/store"
 )
 
 // knows gives both users of a direct channel their record.
@@ -41,6 +42,9 @@ func TestList(t *testing.T) {
 		want := "LISTED 7 OK ann+bob=4/3/2 bob+carl=1/1/1 g=2/2/2"
 		if got := show(t, s.ask(shard.Read{Op: shard.ReadList, User: "bob", Limit: 10, Req: 7}).Frames); got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+		if a := s.ask(shard.Read{Op: shard.ReadList, User: "bob", Limit: 2, Req: 7}); show(t, a.Frames) != "LISTED 7 OK ann+bob=4/3/2 bob+carl=1/1/1" || !a.More {
+			t.Errorf("two of them: %s, more %v", show(t, a.Frames), a.More)
 		}
 		s.put(convOwner("bob"), convKey(codec.KindAll, "all"), convRecord{Read: 1}.append(nil))
 		s.trim(codec.KindDirect, pairOf("ann", "bob"), 5) // nobody knows its time any more: it comes last
@@ -153,6 +157,34 @@ func TestListPages(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Where two conversations have the same place in the order, a page does not end between them.
+func TestListKeepsTogetherWhatItCannotPart(t *testing.T) {
+	s := newShelf(t, inMemory)
+	s.w.store = s.l.current()
+	by := map[uint64]string{}
+	for i := 0; ; i++ {
+		peer := fmt.Sprint("u", i)
+		order := s.w.spread(store.Channel{Kind: codec.KindDirect, Name: pairOf("bob", peer)})
+		other, ok := by[order]
+		if by[order] = peer; !ok {
+			continue
+		}
+		for _, u := range []string{peer, other} {
+			s.knows("bob", u)
+			s.say(direct(u, "bob", "x"))
+		}
+		break
+	}
+	s.knows("bob", "earlier")
+	s.now.Store(day - 1)
+	s.say(direct("earlier", "bob", "x"))
+	a := s.ask(shard.Read{Op: shard.ReadList, User: "bob", Limit: 1})
+	b := s.ask(shard.Read{Op: shard.ReadList, User: "bob", Limit: 1, After: a.Next})
+	if a.N != 2 || b.N != 1 || b.Next != 0 {
+		t.Errorf("pages of %d and %d, the end is %d", a.N, b.N, b.Next)
+	}
 }
 
 func TestListIsBounded(t *testing.T) {

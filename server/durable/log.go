@@ -26,6 +26,9 @@ type Options struct {
 	RecentBytes   int                         // recent messages kept in memory, all channels: 64 MiB
 	RecentChannel int                         // and of one channel: 256 KiB
 	DeviceTTL     time.Duration               // cursors of devices not seen for so long are forgotten: 90 days
+	Retention     Retention                   // how long messages are kept; zero: for ever
+	DeadLetters   int                         // dead letters kept: 10000; less than 0: none
+	DeadBytes     int                         // and their bytes: 256 MiB
 }
 
 func (o *Options) defaults() {
@@ -44,6 +47,8 @@ func (o *Options) defaults() {
 	or(&o.RecentBytes, 64<<20)
 	or(&o.RecentChannel, 256<<10)
 	or(&o.DeviceTTL, 90*24*time.Hour)
+	or(&o.DeadLetters, 10_000)
+	or(&o.DeadBytes, 256<<20)
 }
 
 func or[T comparable](v *T, d T) {
@@ -62,12 +67,14 @@ type timing struct {
 	flush   time.Duration                 // between two writings of positions
 	resolve time.Duration                 // between two looks at what devices acknowledged
 	sweep   time.Duration                 // between two looks for devices that were not seen for long
+	retain  time.Duration                 // between two turns of the retention
 	backoff func(tries int) time.Duration // before the store is opened again
 }
 
 func defaultTiming() timing {
 	return timing{
 		close: 5 * time.Second, flush: time.Second, resolve: 2 * time.Millisecond, sweep: 10 * time.Second,
+		retain:  time.Second,
 		backoff: func(tries int) time.Duration { return min(100*time.Millisecond<<min(tries, 10), 5*time.Second) },
 	}
 }
@@ -82,16 +89,20 @@ type Log struct {
 	clock   func() int64 // nanoseconds, as in Entry.Born
 	readers *readers
 	groups  *groups
-	started bool
+
+	retention *retention
+	started   bool
 
 	pending pending
 	calls   chan *call
 	recents recents
 	marks   marks
 	notices notices
+	dead    deadList
 	stats   counters
 
 	store      atomic.Pointer[openStore]
+	place      atomic.Uint64           // of the last commit; the store's own may wait for one
 	failed     atomic.Pointer[failure] // nil: all is well
 	closing    chan struct{}           // closed by Close
 	stop       chan struct{}           // closed when Close has waited long enough
@@ -113,7 +124,7 @@ func New(o Options) (*Log, error) {
 	o.defaults()
 	s, err := o.Open()
 	if err != nil {
-		return nil, fmt.Errorf("durable: opening the store: %w", err)
+		return nil, err // it says what could not be opened
 	}
 	l := &Log{
 		opts: o, timing: defaultTiming(), epoch: s.Epoch(), calls: make(chan *call, maxCalls),
@@ -124,6 +135,8 @@ func New(o Options) (*Log, error) {
 	l.recents.init(o.RecentBytes, o.RecentChannel)
 	l.marks.init(l)
 	l.groups = newGroups(l)
+	l.retention = newRetention(l)
+	l.dead.init(l)
 	return l, nil
 }
 
@@ -136,9 +149,12 @@ func (l *Log) Start(node *shard.Node) {
 
 func (l *Log) start(courier carrier, clock func() int64) {
 	l.clock = clock
+	l.place.Store(l.current().Place())
 	l.started = true
+	l.retention.open()
 	go newCommitter(l, courier).run()
 	go l.marks.run()
+	go l.retention.run()
 }
 
 // Close answers what waits, stored or not, writes the positions that were not written yet and closes the store. It takes at most
@@ -156,6 +172,7 @@ func (l *Log) close() error {
 		<-l.committed
 		limit.Stop()
 		<-l.marks.ended
+		<-l.retention.ended
 		if l.readers != nil {
 			l.readers.close()
 		}

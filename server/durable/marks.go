@@ -26,6 +26,8 @@ type marks struct {
 	wake  chan struct{} // holds a token when something waits to be looked at, or there is no room left
 	ended chan struct{} // closed with the goroutine
 
+	looked []*convMark // empty, to become waiting; owned by the goroutine
+
 	mu      sync.Mutex // guards all below, entries too
 	devices map[deviceID]*deviceMark
 	convs   map[convID]*convMark
@@ -91,12 +93,12 @@ func (m *marks) poke() {
 func (m *marks) depth() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.activeD) + len(m.activeC)
+	return len(m.devices) + len(m.convs)
 }
 
 // add notes marks up to the first that finds no room.
 func (m *marks) add(all []shard.Mark) (taken int) {
-	place, now := m.l.current().Place(), m.l.now()
+	place, now := m.l.place.Load(), m.l.now()
 	m.mu.Lock()
 	for taken < len(all) && m.addOne(&all[taken], place, now) {
 		taken++
@@ -135,8 +137,9 @@ func (m *marks) addOne(k *shard.Mark, place, now uint64) bool {
 	}
 	if k.Mode == codec.AckRead {
 		c.read = max(c.read, k.Seq)
+	} else {
+		c.delivered = max(c.delivered, k.Seq)
 	}
-	c.delivered = max(c.delivered, k.Seq) // what was read was delivered
 	if k.Receipt != "" {
 		c.wants(k.Receipt, k.Seq)
 	}
@@ -254,6 +257,7 @@ func (m *marks) sent(user string, ch store.Channel, seq, answered uint64) {
 	c := m.convOf(convID{user, ch}, 2*maxConvMarks)
 	if c == nil {
 		m.l.stats.marksRefused.Add(1)
+		m.poke()
 		return
 	}
 	c.sent, c.head, c.dirty = max(c.sent, seq), max(c.head, seq), true

@@ -132,8 +132,10 @@ func (r *readers) submit(reqs []*shard.Read) (taken int) {
 	r.mu.Unlock()
 	r.counts.refused.Add(uint64(len(reqs) - taken))
 	for _, w := range woken {
-		if r.pool.Submit(w.run) != nil {
-			w.park() // cannot be: the pool has no limit, and close waits for who is not idle
+		if r.pool.Submit(w.run) != nil { // cannot be: the pool has no limit, and close waits for who is not idle
+			r.mu.Lock()
+			r.park(w)
+			r.mu.Unlock()
 		}
 	}
 	if len(busy) > 0 {
@@ -141,6 +143,12 @@ func (r *readers) submit(reqs []*shard.Read) (taken int) {
 		r.giveBack(busy, codec.CodeBusy)
 	}
 	return taken
+}
+
+// park makes a worker idle. mu is held.
+func (r *readers) park(w *reader) {
+	r.idle = append(r.idle, w)
+	r.parked.Signal()
 }
 
 // slow says which operations go second.
@@ -189,7 +197,7 @@ func (r *readers) complain(text string, args ...any) {
 
 func (r *readers) panicked(p any) {
 	r.counts.panics.Add(1)
-	r.complain("panic in a read; it was answered UNAVAILABLE", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	r.complain("panic in a read; what can be answered is UNAVAILABLE", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // reader is a worker and what it uses again and again. One goroutine at a time has it.
@@ -210,13 +218,12 @@ type reader struct {
 
 // work serves until nothing waits.
 func (w *reader) work() {
-	defer w.park() // in place of the last take, which may find a panic before it
 	for w.take() {
 		w.serve()
 	}
 }
 
-// take fills the batch with the oldest reads of one shard; false when nothing waits.
+// take fills the batch with the oldest reads of one shard; when nothing waits the worker is idle from then on.
 func (w *reader) take() bool {
 	r := w.r
 	r.mu.Lock()
@@ -226,23 +233,11 @@ func (w *reader) take() bool {
 	if r.fast.n == 0 || r.slow.n > 0 && r.turns%slowEvery == 0 {
 		from, most = &r.slow, turnSlow
 	}
-	w.n = len(from.pop(w.batch[:0], most))
-	return w.n > 0
-}
-
-// park makes the worker idle, or has it go on when something came since it found nothing.
-func (w *reader) park() {
-	r := w.r
-	r.mu.Lock()
-	more := r.fast.n+r.slow.n > 0
-	if !more {
-		r.idle = append(r.idle, w)
-		r.parked.Signal()
+	if w.n = len(from.pop(w.batch[:0], most)); w.n == 0 {
+		r.park(w)
+		return false // it may be somebody else's already
 	}
-	r.mu.Unlock()
-	if more && r.pool.Submit(w.run) != nil {
-		panic("durable: the pool of readers ended before they did")
-	}
+	return true
 }
 
 // serve answers the batch.
@@ -251,7 +246,7 @@ func (w *reader) serve() {
 	for i, q := range w.batch[:w.n] {
 		w.answer(q)
 		if bytes += len(q.Frames); bytes >= turnBytes || i == w.n-1 {
-			w.r.served(w.batch[from : i+1])
+			w.giveBack(w.batch[from : i+1])
 			from, bytes = i+1, 0
 		}
 	}
@@ -259,6 +254,16 @@ func (w *reader) serve() {
 	if cap(w.raw) > keepRaw {
 		w.raw = nil
 	}
+}
+
+// giveBack brings answers to their shard.
+func (w *reader) giveBack(reads []*shard.Read) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.r.panicked(p)
+		}
+	}()
+	w.r.served(reads)
 }
 
 // keepRaw is the capacity up to which a worker's buffer is used again.

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -188,6 +189,50 @@ func TestReadsAreBoundedAndLoginsGoFirst(t *testing.T) {
 	}
 }
 
+// One read at a time, each asked when the one before is answered: the worker is just about to rest.
+func TestNoReadIsForgotten(t *testing.T) {
+	s := newShelf(t, inMemory)
+	d := newDesk(t, s, 1, 16)
+	answered := make(chan struct{}, 1)
+	d.served = func([]*shard.Read) { answered <- struct{}{} }
+	for i := range 5000 {
+		if d.submit(many(shard.ReadSub, 1)) != 1 {
+			t.Fatal("not taken")
+		}
+		select {
+		case <-answered:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("read %d is not answered", i)
+		}
+	}
+}
+
+// A shard that panics over an answer does not cost a worker.
+func TestPanicOfAReceiver(t *testing.T) {
+	s := newShelf(t, inMemory)
+	d := newDesk(t, s, 1, 16)
+	answered := make(chan struct{})
+	var n int
+	d.served = func([]*shard.Read) {
+		if n++; n == 1 {
+			panic("planted")
+		}
+		close(answered)
+	}
+	d.submit(many(shard.ReadSub, 1))
+	for deadline := time.Now().Add(10 * time.Second); s.l.ReadStats().Panics == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the panic is not counted")
+		}
+	}
+	d.submit(many(shard.ReadSub, 1))
+	select {
+	case <-answered:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the worker is gone")
+	}
+}
+
 // However many logins wait, a PULL gets its turn.
 func TestPullsAreNotStarved(t *testing.T) {
 	s := newShelf(t, inMemory)
@@ -266,6 +311,11 @@ func TestAnswersBeginEmpty(t *testing.T) {
 	s.w.answer(q)
 	if q.N != 0 || q.Frames != nil || len(q.States) != 0 || len(q.Logs) != 1 || q.More {
 		t.Errorf("the second answer has something of the first: %+v", q)
+	}
+	*q = shard.Read{Op: shard.ReadLog, Kind: codec.KindAll, Name: "none", State: 2, Head: 3, Next: 4, Nonce: 5, N: 6, Covered: 7, More: true, Small: true}
+	s.w.answer(q)
+	if got := fmt.Sprint(q.Code, q.State, q.Head, q.Next, q.Nonce, q.N, q.Covered, q.More, q.Small); got != "FORBIDDEN 0 0 0 0 0 0 false false" {
+		t.Errorf("a refusal has something of what was there before: %s", got)
 	}
 }
 

@@ -100,6 +100,7 @@ func (m *marks) lookAt(c *convMark) error {
 		return seq
 	}
 	delivered, read := judge(said.delivered), judge(said.read)
+	delivered = max(delivered, read)
 	var senders []string
 	if to != nil && read > said.told {
 		if senders, err = l.wantRead(id, to, said.told+1, read); err != nil {
@@ -215,14 +216,12 @@ func (l *Log) wantRead(id convID, to *audience, from, read uint64) (senders []st
 		}
 		senders = append(senders, string(m.Sender))
 	}
+	from = max(from, read+1-min(read, receiptSpan))
 	if _, one := to.peer(id.user); one { // mostly the last message is one of the peer's
 		if err := l.eachFrame(id.ch, read, read, want); len(senders) > 0 || err != nil {
 			return senders, err
 		}
 		read--
-	}
-	if low := read - min(read, receiptSpan-1); from < low {
-		from = low
 	}
 	return senders, l.eachFrame(id.ch, from, read, want)
 }

@@ -30,7 +30,8 @@ type recentStripe struct {
 	rings map[string]*ring
 	slabs [][]byte
 	free  []uint32
-	made  int // blocks
+	spare []*ring // removed
+	made  int     // blocks
 	front *ring
 	back  *ring
 	_     [64]byte
@@ -39,11 +40,10 @@ type recentStripe struct {
 // ring is a channel's recent messages, first…last without a hole. Guarded by its stripe's lock.
 type ring struct {
 	stripe      *recentStripe // static
-	key         string        // static
+	key         string        // empty: removed
 	first, last uint64
 	blocks      []blockRef // oldest first
 	end         int        // bytes in the last block
-	dead        bool       // no longer in the stripe
 	newer       *ring
 	older       *ring
 }
@@ -95,31 +95,41 @@ func (rs *recents) bytes() (n int) {
 	return n
 }
 
-// add keeps a message. hint is what the channel's last add returned, or nil. A message longer than half of what a channel may take
-// is not kept, nor is anything before it.
-func (rs *recents) add(hint *ring, ch store.Channel, seq uint64, frame []byte) *ring {
+// add keeps a message of the channel with this convKey. hint is what the channel's last add returned, or nil. A message longer than half
+// of what a channel may take is not kept, nor is anything before it.
+func (rs *recents) add(hint *ring, key string, seq uint64, frame []byte) *ring {
 	if hint != nil {
 		st := hint.stripe
 		st.mu.Lock()
-		if !hint.dead {
+		if hint.key == key { // else it is another channel's by now
 			st.add(hint, seq, frame)
 			st.mu.Unlock()
 			return hint
 		}
 		st.mu.Unlock()
 	}
-	key := convKey(ch.Kind, ch.Name)
 	st := rs.stripe(key)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	r := st.rings[key]
 	if r == nil {
-		r = &ring{stripe: st, key: key}
+		r = st.ring()
+		r.key = key
 		st.rings[key] = r
 		st.toFront(r)
 	}
 	st.add(r, seq, frame)
 	return r
+}
+
+// ring is a new one, or one that was removed.
+func (st *recentStripe) ring() *ring {
+	if n := len(st.spare); n > 0 {
+		r := st.spare[n-1]
+		st.spare = st.spare[:n-1]
+		return r
+	}
+	return &ring{stripe: st}
 }
 
 func (st *recentStripe) add(r *ring, seq uint64, frame []byte) {
@@ -207,8 +217,9 @@ func (st *recentStripe) empty(r *ring) {
 func (st *recentStripe) remove(r *ring) {
 	st.empty(r)
 	st.unlink(r)
-	r.dead = true
 	delete(st.rings, r.key)
+	r.key, r.last = "", 0
+	st.spare = append(st.spare, r)
 }
 
 func (st *recentStripe) toFront(r *ring) {

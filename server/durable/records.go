@@ -18,7 +18,10 @@ import (
 //	"group" 0x1F name  0x01 "meta"           groupMeta (groups.go)
 //	"group" 0x1F name  0x02 user             member (groups.go)
 //	"groups" 0x1F user name                  empty: the user is a member
-//	"dead"             see deadletter.go
+//	"kept"             kind byte, name       judged: keptRecord (kept.go)
+//	"expiring"         see undelivered.go
+//	"dead", "deadmeta" see deadletter.go
+//	"retention"        "clock"               Unix milliseconds (believed.go)
 //
 // Identifiers hold no control characters, so 0x1F cannot be in one; in the name of a direct channel it stands between the users.
 

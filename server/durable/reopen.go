@@ -1,8 +1,11 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"gannet/codec"
@@ -74,20 +77,30 @@ func (c *committer) mend() {
 	go c.log.reopen(c.tries, c.reopened)
 }
 
+// prober is a store that can tell whether opening it again may work. Until then it can be read.
+type prober interface{ Probe() error }
+
 // reopen opens the store again until that works; then it hands the new one over. It closes opened without one when it never will, or
 // the log is closing.
 func (l *Log) reopen(tries int, opened chan<- store.Store) {
 	defer close(opened)
-	if err := l.current().Close(); err != nil {
-		l.complain("closing the store that failed", err)
-	}
-	for ; ; tries++ {
+	for closed := false; ; tries++ {
 		timer := time.NewTimer(l.timing.backoff(tries))
 		select {
 		case <-timer.C:
 		case <-l.closing:
 			timer.Stop()
 			return
+		}
+		if !closed {
+			failed := l.current()
+			if p, ok := failed.(prober); ok && p.Probe() != nil {
+				continue // it can be read meanwhile
+			}
+			closed = true
+			if err := failed.Close(); err != nil {
+				l.complain("closing the store that failed", err)
+			}
 		}
 		s, err := l.opts.Open()
 		if err != nil {
@@ -145,6 +158,7 @@ func (c *committer) adopt(s store.Store, ok bool) {
 	c.channels.drop()
 	l.recents.drop()
 	l.store.Store(&openStore{s})
+	l.place.Store(s.Place())
 	c.tries++ // until something was stored
 	if err := c.recover(s); err != nil {
 		l.failed.Store(&failure{fmt.Errorf("durable: reading what a failed commit left: %w", err)})
@@ -167,7 +181,8 @@ func (c *committer) recover(s store.Store) error {
 		return nil
 	}
 	frames := &framesOf{s: s, of: map[store.Channel]map[uint64][]byte{}}
-	for ch, last := range lost.logs {
+	for _, ch := range slices.SortedFunc(maps.Keys(lost.logs), channelOrder) {
+		last := lost.logs[ch]
 		for seq := last + 1; ; seq++ {
 			frame, err := frames.get(ch, seq)
 			if err != nil {
@@ -183,7 +198,7 @@ func (c *committer) recover(s store.Store) error {
 		delete(lost.logs, ch)
 		c.courier.Send(c.log.stop)
 	}
-	for user := range lost.users {
+	for _, user := range slices.Sorted(maps.Keys(lost.users)) {
 		if err := c.recoverInbox(s, user, frames); err != nil {
 			return err
 		}
@@ -191,6 +206,10 @@ func (c *committer) recover(s store.Store) error {
 		c.courier.Send(c.log.stop)
 	}
 	return nil
+}
+
+func channelOrder(a, b store.Channel) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }
 
 func (c *committer) recoverInbox(s store.Store, user string, frames *framesOf) error {

@@ -35,7 +35,7 @@ func (w *reader) resume(q *shard.Read) error {
 		return err
 	}
 	start, state := x.inboxStart(place)
-	q.State, q.Next, q.Covered = state, start, place
+	q.State, q.Next, q.Covered = state, start, start
 	if start < place { // else everything above is on its way to the session, which is in the directory since before
 		tell := state == codec.StateResumed || x.known || len(x.devices) > 0
 		if q.Next, err = w.inboxFrom(q, start, tell); err != nil {

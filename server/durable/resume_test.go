@@ -152,6 +152,29 @@ func logShelf(t *testing.T, s *shelf) {
 	s.group(group{Name: "foreign", Large: true}, nil)
 }
 
+// A login is remembered: where the inbox begins, and the logs that no position was stored of.
+func TestResumeIsRemembered(t *testing.T) {
+	s := newShelf(t, inMemory)
+	logShelf(t, s)
+	s.say(direct("ann", "bob", "1"), direct("ann", "bob", "2"))
+	s.device("bob", "tablet", 36)
+	first := shard.Read{Op: shard.ReadResume, User: "bob", Device: "phone", Positions: []shard.LogPosition{
+		{Kind: codec.KindTopic, Name: "news", Epoch: s.l.current().Epoch(), Seq: 5}, {Kind: codec.KindGroup, Name: "large", Epoch: s.l.current().Epoch(), Seq: 12}}}
+	if a := s.ask(first); a.Code != codec.CodeOK || a.Next != 36 {
+		t.Fatalf("%v, next %d", a.Code, a.Next)
+	}
+	rec, known, err := s.l.device("bob", "phone")
+	marks := fmt.Sprint(rec.Logs)
+	if err != nil || !known || rec.Pos != 36 || rec.Seen != day || marks != fmt.Sprint([]logMark{{codec.KindGroup, "large", 12}, {codec.KindAll, "all", 5}}) {
+		t.Errorf("%+v, %v, %v", rec, known, err)
+	}
+	s.say(posted(codec.KindAll, "all", "while it is away"), direct("ann", "bob", "3"))
+	a := s.ask(shard.Read{Op: shard.ReadResume, User: "bob", Device: "phone"})
+	if got := logsOf(a); got != "all all=5/6, group large=12/20" || a.Next != 36 {
+		t.Errorf("the next login: next %d, logs %s", a.Next, got)
+	}
+}
+
 // given is an entry of HELLO.
 type given struct {
 	kind  codec.Kind
@@ -303,6 +326,9 @@ func TestDamagedGroupDoesNotStopALogin(t *testing.T) {
 		if q := s.ask(shard.Read{Op: op, User: "bob", Kind: codec.KindGroup, Name: "broken", Limit: 1}); q.Code != codec.CodeUnavailable {
 			t.Errorf("operation %d of it is answered %v", op, q.Code)
 		}
+	}
+	if got := show(t, s.ask(shard.Read{Op: shard.ReadList, User: "bob", Limit: 9}).Frames); got != "LISTED 0 OK large=20/1/1 small=1/1/1" && got != "LISTED 0 OK small=1/1/1 large=20/1/1" {
+		t.Errorf("LIST: %s", got)
 	}
 	if s.w.r.counts.damaged.Load() == 0 {
 		t.Error("nothing was counted as damaged")

@@ -128,7 +128,7 @@ func sound(disk vfs.FS) error {
 	return nil
 }
 
-func TestFlipsBehindACrash(t *testing.T) { seeds(t, 60, crashFlips) }
+func TestFlipsBehindACrash(t *testing.T) { seeds(t, 20, crashFlips) }
 
 // crashFlips changes single bits of what a crash leaves. Either the check names the file and Open or the readers refuse what is
 // in it, or all is there but for at most the last commits of the last log, and the check says that they may be missing.

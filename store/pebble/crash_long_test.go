@@ -12,4 +12,4 @@ func TestNoRaceDamage(t *testing.T) { seeds(t, 1000, damage) }
 
 func TestNoRaceFlips(t *testing.T) { seeds(t, 500, flips) }
 
-func TestNoRaceFlipsBehindACrash(t *testing.T) { seeds(t, 200, crashFlips) }
+func TestNoRaceFlipsBehindACrash(t *testing.T) { seeds(t, 50, crashFlips) }

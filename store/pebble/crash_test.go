@@ -38,7 +38,7 @@ func powerLoss(seed uint64) error {
 	s := newScript(rng, 40)
 	var submitted, acked, done atomic.Int64 // steps
 	var ops atomic.Int64
-	at := rng.Int64N(350) + 1
+	at := rng.Int64N(400) + 1
 	type crash struct {
 		disk                   *vfs.MemFS
 		acked, submitted, done int
@@ -63,7 +63,16 @@ func powerLoss(seed uint64) error {
 	if err != nil {
 		return fmt.Errorf("Open: %w", err)
 	}
+	reopenAt := rng.IntN(3 * len(s.steps)) // mostly never
 	for i := range s.steps {
+		if i == reopenAt {
+			if err := d.Close(); err != nil {
+				return err
+			}
+			if d, err = Open("store", o); err != nil {
+				return fmt.Errorf("Open in the middle: %w", err)
+			}
+		}
 		submitted.Store(int64(i + 1))
 		if err := s.append(d, i); err != nil {
 			return err
@@ -84,8 +93,10 @@ func powerLoss(seed uint64) error {
 	}
 	o.FS = c.disk
 	for range 2 { // the second time behind a clean Close
-		if err := sound(c.disk); err != nil {
-			return err
+		if seed%4 == 0 {
+			if err := sound(c.disk); err != nil {
+				return err
+			}
 		}
 		if d, err = Open("store", o); err != nil {
 			return fmt.Errorf("Open behind the crash: %w", err)

@@ -256,3 +256,33 @@ func TestExists(t *testing.T) {
 		t.Error("a store is not found")
 	}
 }
+
+// A folder that lost all its tables is not taken for a new one, whatever else is there.
+func TestAllTablesAreGone(t *testing.T) {
+	for _, sealed := range []bool{true, false} {
+		disk, _, err := closedStore(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := files(disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range list {
+			if strings.HasSuffix(n, ".sst") || strings.HasSuffix(n, ".log") || !sealed && strings.HasSuffix(n, sealName) {
+				if err := disk.Remove(n); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 2 {
+			if _, err := Open("store", testOptions(disk)); !errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("sealed %v: Open: %v", sealed, err)
+			}
+			r, err := Check("store", CheckOptions{FS: disk})
+			if err != nil || r.Sound() {
+				t.Errorf("sealed %v: check: %+v, %v", sealed, r, err)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"gannet/store"
 )
@@ -36,6 +38,8 @@ type Options struct {
 
 	format   uint64                     // for tests; 0: this version's
 	upgrades map[uint64]func(*DB) error // and its steps
+
+	restoring bool // it is Restore that opens it
 }
 
 func (o *Options) defaults() {
@@ -74,6 +78,8 @@ type DB struct {
 	db    *pebble.DB
 	lock  *pebble.Lock
 	epoch uint64
+
+	unclean func() // says so when the store was opened behind a stop that was not clean
 
 	// Owned by who appends: mu is held by Append, Trim and Expire.
 	mu      sync.Mutex
@@ -121,6 +127,11 @@ func Open(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
+	return openLocked(dir, lock, o)
+}
+
+// openLocked opens the store in a folder that is locked; the lock goes with it, or with the error.
+func openLocked(dir string, lock *pebble.Lock, o Options) (*DB, error) {
 	d := &DB{opts: o, dir: dir, lock: lock, failedCh: make(chan struct{}), closing: make(chan struct{})}
 	d.heads.init(o.Heads)
 	d.devices.init(o.Devices)
@@ -151,15 +162,36 @@ func lockError(dir string, err error) error {
 	if errors.As(err, &e) {
 		return fmt.Errorf("store: locking %s, is it writable? %w", dir, err)
 	}
-	return fmt.Errorf("%w: %s (%w)", store.ErrLocked, filepath.Join(dir, "LOCK"), err)
+	name := filepath.Join(dir, "LOCK")
+	return fmt.Errorf("%w: %s%s (%w)", store.ErrLocked, name, holder(name, err), err)
+}
+
+// holder names the process that has a lock. It asks only when it is another one: closing the file would open this one's lock.
+func holder(name string, err error) string {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return ""
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if unix.FcntlFlock(f.Fd(), unix.F_GETLK, &l) != nil || l.Type == unix.F_UNLCK || l.Pid <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", process %d", l.Pid)
 }
 
 func (d *DB) open(dir string) error {
 	c := pebble.NewCache(d.opts.Cache)
 	defer c.Unref()
 	wals := d.opts.FS.PathJoin(dir, walFolder)
-	if err := restoring(d.opts.FS, dir); err != nil {
-		return err
+	if !d.opts.restoring {
+		if err := restoring(d.opts.FS, dir); err != nil {
+			return err
+		}
 	}
 	holds := holdsData(d.opts.FS, dir, wals)
 	if !holds {
@@ -188,6 +220,9 @@ func (d *DB) open(dir string) error {
 	}
 	if err := d.loadBuckets(); err != nil {
 		return fmt.Errorf("opening %s: %w", dir, err)
+	}
+	if d.unclean != nil {
+		d.unclean()
 	}
 	d.batch = d.db.NewBatch()
 	d.running.Store(true)
@@ -219,9 +254,17 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	return pebble.Open(dir, o)
 }
 
-// holdsData tells whether a folder has tables or a WAL. If it has, Pebble must find its manifest: without one it would
-// begin anew and delete them.
+// holdsData tells whether a folder has a manifest, tables, a WAL or the mark of a clean stop. If it has, Pebble must find its
+// manifest: without one it would begin anew and delete them.
 func holdsData(disk vfs.FS, dir, wals string) bool {
+	if found, err := pebble.Peek(dir, disk); err == nil && found.Exists {
+		if _, err := disk.Stat(found.ManifestFilename); err == nil {
+			return true
+		}
+	}
+	if _, err := disk.Stat(disk.PathJoin(dir, sealName)); err == nil {
+		return true
+	}
 	for folder, suffix := range map[string]string{dir: ".sst", wals: ".log"} {
 		names, _ := disk.List(folder)
 		if slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, suffix) }) {

@@ -14,6 +14,16 @@
 // One goroutine appends and owns the caches of heads and devices. Readers use iterators of their own and skip chunks above
 // the last synced place: Pebble shows a batch before its sync is done.
 //
+// In the folder are Pebble's tables and manifest, the log of what is not in tables yet in wal/, and
+//
+//	LOCK             held by who has it open
+//	CLEAN            sums of the small files, from a clean stop up to the next start; backups have one too (seal.go)
+//	MANIFEST-….sum   sums of the manifest, which Pebble reads no further than it can (manifest.go)
+//	RESTORING        a restore has not finished (backup.go)
+//
+// Tables have checksums of their own. So behind a clean stop every byte that matters is guarded, and behind a crash every byte but
+// for the last commits of the log: Check tells which is the case.
+//
 // What fails, fails the whole store (store.ErrFailed) and reading goes on: an error of the WAL (fs.go says why Pebble does not
 // hear of it), of a flush or of a compaction. Damaged data does not: who reads it gets store.ErrCorrupt, and a message
 // that needs it CodeUnavailable.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"gannet/store"
 )
@@ -28,6 +30,51 @@ func (d *DB) failure() error {
 		return *e
 	}
 	return nil
+}
+
+// probeName is a file that Probe writes and removes.
+const probeName = "PROBE"
+
+// Probe tells whether it makes sense to close a failed store, which can still be read, and to open it again: nil when the disk takes
+// writes, and has room for what opening writes and some more.
+func (d *DB) Probe() error {
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
+	disk := d.opts.FS
+	wals := disk.PathJoin(d.dir, walFolder)
+	need := d.opts.Memtable + 1<<20
+	names, err := disk.List(wals)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	for _, n := range names {
+		if info, err := disk.Stat(disk.PathJoin(wals, n)); err == nil {
+			need += uint64(info.Size())
+		}
+	}
+	for _, dir := range []string{d.dir, wals} {
+		if u, err := disk.GetDiskUsage(dir); err == nil && u.AvailBytes < need { // not every file system knows
+			return fmt.Errorf("store: %w: %d bytes are free, %d are needed to go on", syscall.ENOSPC, u.AvailBytes, need)
+		}
+		if err := probe(disk, disk.PathJoin(dir, probeName)); err != nil {
+			return fmt.Errorf("store: the disk takes no writes: %w", err)
+		}
+	}
+	return nil
+}
+
+func probe(disk vfs.FS, name string) error {
+	f, err := disk.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), disk.Remove(name))
 }
 
 // complain logs, at most once a second.

@@ -32,8 +32,10 @@ type manifestFile struct {
 	companion *tableFile
 	sum       *xxhash.Digest
 	n         uint64
+	err       error // of a Write: sum is wrong from there on
 }
 
+// createManifest makes both files, and sees to it that a crash leaves them when it leaves the marker that names them.
 func (g *guardedFS) createManifest(name string) (vfs.File, error) {
 	const c = vfs.WriteCategoryUnspecified
 	f, err := g.FS.Create(name, c)
@@ -44,18 +46,22 @@ func (g *guardedFS) createManifest(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	if err := syncFolder(g.FS, g.dir); err != nil {
+		return nil, errors.Join(err, f.Close(), s.Close())
+	}
 	return &manifestFile{tableFile: &tableFile{f, g}, companion: &tableFile{s, g}, sum: xxhash.New()}, nil
 }
 
 func (f *manifestFile) Write(p []byte) (int, error) {
+	_, _ = f.sum.Write(p) // never fails; a vfs.File may write into p
+	f.n += uint64(len(p))
 	n, err := f.tableFile.Write(p)
-	_, _ = f.sum.Write(p[:n]) // never fails
-	f.n += uint64(n)
+	f.err = errors.Join(f.err, err)
 	return n, err
 }
 
 func (f *manifestFile) Sync() error {
-	if err := f.tableFile.Sync(); err != nil {
+	if err := errors.Join(f.err, f.tableFile.Sync()); err != nil {
 		return err
 	}
 	b := be.AppendUint64(be.AppendUint64(nil, f.n), f.sum.Sum64())

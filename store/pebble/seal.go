@@ -257,12 +257,14 @@ func (d *DB) judgeWAL(dir, wals string) error {
 	if e.damaged >= 0 {
 		return damaged(fmt.Sprintf("%s/%s: byte %d and what follows cannot be read, though it had been synced", walFolder, name, e.damaged))
 	}
-	log := d.opts.Logger.Info
-	if e.rest > 0 {
-		log = d.opts.Logger.Warn
+	d.unclean = func() {
+		log := d.opts.Logger.Info
+		if e.rest > 0 {
+			log = d.opts.Logger.Warn
+		}
+		log("store: it was not stopped cleanly; going on behind the last whole record of its log",
+			"log", walFolder+"/"+name, "records", e.records, "at", e.whole, "bytes_behind", e.rest)
 	}
-	log("store: it was not stopped cleanly; going on behind the last whole record of its log",
-		"log", walFolder+"/"+name, "records", e.records, "at", e.whole, "bytes_behind", e.rest)
 	return nil
 }
 
