@@ -129,12 +129,14 @@ func (r *offlineRun) meet(ctx context.Context) error {
 	if _, err := r.ask(command{op: opMeet}); err != nil {
 		return err
 	}
-	var t counters
 	settled := r.settled()
-	err := r.wait(ctx, never, func(now *counters) bool {
-		t = *now
-		return settled(now) || t.logins == 0 && t.failed >= min(hopeless, int64(r.plan.total()))
+	err := r.wait(ctx, never, func(t *counters) bool {
+		return settled(t) || t.logins == 0 && t.failed >= min(hopeless, int64(r.plan.total()))
 	})
+	if err != nil {
+		return err
+	}
+	t, err := r.look(false, r.clk.now()) // no older than what settled has seen
 	if err != nil {
 		return err
 	}

@@ -68,8 +68,9 @@ func (d deviceRecord) with(e deviceRecord) deviceRecord {
 // devicesOf is where the devices of a user are, at most maxDevices of them.
 func (l *Log) devicesOf(user string) (all []deviceRecord, err error) {
 	prefix := deviceKey(user, "")
-	for after := prefix; ; {
-		page, err := l.current().Scan(ownerDevices, after, 64)
+	// Behind the user's devices those of others follow: most users have few, so the first page is short.
+	for after, n := prefix, 2; ; n = 64 {
+		page, err := l.current().Scan(ownerDevices, after, n)
 		if err != nil {
 			return nil, fmt.Errorf("durable: reading where the devices of %q are: %w", user, err)
 		}
@@ -85,7 +86,7 @@ func (l *Log) devicesOf(user string) (all []deviceRecord, err error) {
 			rec, _, _ := l.marks.deviceNow(deviceID{user, after[len(prefix):]}, &stored)
 			all = append(all, rec)
 		}
-		if len(page) < 64 {
+		if len(page) < n {
 			return all, nil
 		}
 	}

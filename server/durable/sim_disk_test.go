@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gannet/codec"
 	"gannet/store"
@@ -63,6 +64,11 @@ func (d *simDisk) open(crashed bool) (store.Store, error) {
 		if err := d.s.Append(d.lost, results); err != nil {
 			return nil, err
 		}
+		for i, r := range results {
+			if r.Code != codec.CodeOK {
+				d.truth.fail("a message of a commit that failed is refused later: %v, %+v", r.Code, d.lost[i])
+			}
+		}
 		d.truth.stored(d.lost, results)
 	}
 	if err := d.s.Put(d.records, true); len(d.records) > 0 && err != nil {
@@ -89,9 +95,17 @@ func (s *simStore) write() (after bool, err error) {
 func (s *simStore) Append(batch []store.Message, results []store.Result) error {
 	after, err := s.write()
 	if err != nil {
+		s.d.truth.debug("append of %d fails, after %v: %v", len(batch), after, err)
+		for i := range batch {
+			s.d.truth.debug("  %s/%s/%d", batch[i].User, batch[i].Device, batch[i].Nonce)
+		}
 		if after {
 			for _, m := range batch {
 				m.Name, m.User, m.Device, m.Frame = bytes.Clone(m.Name), bytes.Clone(m.User), bytes.Clone(m.Device), bytes.Clone(m.Frame)
+				m.Inbox = slices.Clone(m.Inbox)
+				for i, u := range m.Inbox {
+					m.Inbox[i] = bytes.Clone(u)
+				}
 				s.d.lost = append(s.d.lost, m)
 			}
 		}
@@ -109,6 +123,7 @@ func (s *simStore) Append(batch []store.Message, results []store.Result) error {
 func (s *simStore) Put(records []store.Record, sync bool) error {
 	after, err := s.write()
 	if err != nil {
+		s.d.truth.debug("put of %d fails, after %v: %v", len(records), after, err)
 		if after {
 			s.d.records = append(s.d.records, records...)
 		}

@@ -99,7 +99,7 @@ func (s *sim) boot() {
 	l.node, l.clock = s.node, s.node.Now
 	l.readers = newReaders(l)
 	s.reader, l.readers.idle = l.readers.idle[0], nil // nobody works but the simulation
-	l.readers.served = func(reads []*shard.Read) { for _, r := range reads { if r == nil { panic("nil read") } }; s.answers = append(s.answers, append([]*shard.Read(nil), reads...)) }
+	l.readers.served = func(reads []*shard.Read) { s.answers = append(s.answers, slices.Clone(reads)) }
 	s.courier = &simCourier{Courier: s.node.NewCourier(), s: s}
 	s.c = newCommitter(l, s.courier)
 	s.loops, s.answers = nil, nil
@@ -116,7 +116,7 @@ func (s *sim) halt() {
 		d.conn = nil
 	}
 	r := s.log.readers
-	r.idle = append(r.idle, s.reader)
+	r.idle = []*reader{s.reader}
 	r.close()
 }
 
@@ -160,21 +160,17 @@ func (s *sim) commit() bool {
 }
 
 func (s *sim) serveReads() bool {
-	if !s.reader.take() {
-		return false
+	some := s.reader.take()
+	s.log.readers.idle = nil // it stays the simulation's
+	if some {
+		s.reader.serve()
 	}
-	s.reader.serve()
-	return true
+	return some
 }
 
 func (s *sim) bringAnswers() bool {
 	if len(s.answers) == 0 {
 		return false
-	}
-	for k, a := range s.answers {
-		if len(a) == 0 || a[0] == nil {
-			panic(fmt.Sprint("nil answer", k, len(s.answers), a))
-		}
 	}
 	i := s.rng.IntN(len(s.answers)) // two workers may overtake each other
 	s.node.Served(s.answers[i]...)
