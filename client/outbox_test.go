@@ -382,6 +382,10 @@ func TestOutboxWriteFails(t *testing.T) {
 	o := openOutbox(t, path, OutboxOptions{Sync: true})
 	ok(t, o.Add(1, []byte("kept")))
 	ok(t, o.Sync())
+	ok(t, o.Settle(1, 7))
+	if o.synced != o.size {
+		t.Errorf("%d of %d bytes are on disk", o.synced, o.size)
+	}
 	good := o.f
 	readOnly, err := os.Open(path)
 	ok(t, err)

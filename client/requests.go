@@ -52,7 +52,7 @@ func (c *Client) connection() (*conn, error) {
 	switch {
 	case c.closed:
 		return nil, ErrClosed
-	case c.current == nil:
+	case c.current == nil || c.current.ctx.Err() != nil: // it has ended just now
 		return nil, ErrNotConnected
 	}
 	return c.current, nil

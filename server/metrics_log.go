@@ -7,6 +7,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"gannet/server/durable"
+	"gannet/shard"
 )
 
 // writeLog writes the metrics of what is stored.
@@ -43,6 +44,7 @@ func (s *Server) writeLog(w io.Writer) {
 	count("gannet_store_failures_total", st.Failures)
 	count("gannet_store_reopens_total", st.Reopens)
 	count("gannet_store_recovered_messages_total", st.Recovered)
+	s.writeReads(w)
 	var sum uint64
 	for i, n := range st.CommitTimes {
 		sum += n
@@ -54,4 +56,20 @@ func (s *Server) writeLog(w io.Writer) {
 	}
 	metrics.WriteCounterFloat64(w, "gannet_log_commit_seconds_sum", st.CommitTime.Seconds())
 	count("gannet_log_commit_seconds_count", sum)
+}
+
+var readNames = [...]string{
+	shard.ReadResume: "resume", shard.ReadInbox: "inbox", shard.ReadLog: "log", shard.ReadSub: "sub", shard.ReadPull: "pull", shard.ReadList: "list",
+}
+
+// writeReads writes the metrics of the pool that reads for the shards.
+func (s *Server) writeReads(w io.Writer) {
+	st := s.durableLog.ReadStats()
+	for i, n := range st.Served {
+		metrics.WriteCounterUint64(w, `gannet_log_reads_total{op="`+readNames[i]+`"}`, n)
+	}
+	for reason, n := range map[string]uint64{"full": st.Refused, "busy": st.Busy, "failed": st.Failed, "panic": st.Panics, "damaged": st.Damaged, "cut": st.Cut} {
+		metrics.WriteCounterUint64(w, `gannet_log_reads_wrong_total{reason="`+reason+`"}`, n)
+	}
+	metrics.WriteGaugeUint64(w, `gannet_pool_waiting{pool="reads"}`, uint64(max(0, st.Waiting)))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"gannet/codec"
 	"gannet/server"
@@ -104,7 +105,8 @@ func file(t *testing.T) string {
 // badDisk is a store whose disk is broken for as long as it says so.
 type badDisk struct {
 	store.Store
-	broken *atomic.Bool
+	broken         *atomic.Bool
+	probes, closed *atomic.Int64
 }
 
 var errDisk = errors.New("the disk is on fire")
@@ -116,17 +118,29 @@ func (b badDisk) Append(batch []store.Message, results []store.Result) error {
 	return b.Store.Append(batch, results)
 }
 
-func (b badDisk) Close() error { return nil }
+func (b badDisk) Close() error {
+	b.closed.Add(1)
+	return nil
+}
+
+func (b badDisk) Probe() error {
+	b.probes.Add(1)
+	if b.broken.Load() {
+		return errDisk
+	}
+	return nil
+}
 
 // While nothing can be stored /readyz says so and why; it is ready again as soon as messages can be stored.
 func TestReadyzOfTheStore(t *testing.T) {
 	var broken atomic.Bool
+	var probes, closed atomic.Int64
 	kept := memory.New(memory.Options{})
 	n := servertest.Start(t, server.Options{BackupDir: t.TempDir(), OpenStore: func() (store.Store, error) {
 		if broken.Load() {
 			return nil, errDisk
 		}
-		return badDisk{kept, &broken}, nil
+		return badDisk{kept, &broken, &probes, &closed}, nil
 	}})
 	awaitReadyz(t, n, 200, `"ready"`)
 	store5(t, n.Addr(), "alice")
@@ -139,6 +153,14 @@ func TestReadyzOfTheStore(t *testing.T) {
 	awaitReadyz(t, n, 503, errDisk.Error())
 	if code, body := call(t, n, "POST", "/v1/backup", `{"name":"one"}`); code < 500 {
 		t.Errorf("a backup meanwhile: %d %s", code, body)
+	}
+	for deadline := time.Now().Add(servertest.Patience); probes.Load() < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody looks whether the disk works again")
+		}
+	}
+	if texts := pullNews(t, n.Addr(), "dave"); len(texts) != 5 || closed.Load() != 0 {
+		t.Errorf("meanwhile %d messages can be read, and the store was closed %d times", len(texts), closed.Load())
 	}
 	broken.Store(false)
 	awaitReadyz(t, n, 200, `"ready"`)

@@ -20,6 +20,7 @@ func (sh *Shard) Waits(s *Session) bool {
 func (sh *Shard) HalfClosed(s *Session, c Conn) {
 	sh.begin()
 	*sh.conns.at(s.index) = c
+	s.flags |= flagHalf
 	sh.halves = append(sh.halves, slowReader{s.index, s.gen, sh.nowTick + ticks(sh.cfg.LingerTimeout)})
 }
 

@@ -208,7 +208,9 @@ func (sh *Shard) login(s *Session, h codec.Hello, user []byte, rights Rights, ex
 	} else {
 		sh.welcome(s, h, expires)
 	}
-	sh.replaceOthers(s, hash)
+	if s.phase == phaseLive {
+		sh.replaceOthers(s)
+	}
 }
 
 // welcomeOf is the WELCOME as far as it does not depend on what is kept.
@@ -246,7 +248,8 @@ func (sh *Shard) welcome(s *Session, h codec.Hello, expires time.Time) {
 
 // replaceOthers ends older sessions of the same user and device, wherever they are. A session that is newer ends this
 // one instead: ids decide, not the order in which the news arrives.
-func (sh *Shard) replaceOthers(s *Session, hash uint64) {
+func (sh *Shard) replaceOthers(s *Session) {
+	hash := sh.node.dir.Hash(sh.user(s))
 	self := sh.ref(s)
 	sh.refs = sh.node.dir.Lookup(hash, sh.refs[:0])
 	if len(sh.refs) < 2 {
@@ -269,7 +272,10 @@ func (sh *Shard) replaceIfOlder(ref SessionRef, c *command) {
 	if s == nil || !sh.isUser(s, c.user, c.device) || s.id == c.session {
 		return
 	}
-	if s.id < c.session {
+	if s.phase == phaseResume && s.id > c.session {
+		return // it may have ended already; it comes back to this when it is welcomed
+	}
+	if s.id < c.session || s.flags&flagHalf != 0 {
 		sh.bye(s, codec.CodeReplaced, "this device logged in again")
 		return
 	}

@@ -52,6 +52,9 @@ func (sh *Shard) resumed(s *Session, r *Read) {
 	s.phase, s.seen = phaseLive, sh.nowTick
 	sh.setDue(s)
 	sh.welcomeBack(s, r)
+	if s.alive(gen) && s.flags&flagHalf == 0 {
+		sh.replaceOthers(s)
+	}
 	if !s.alive(gen) {
 		return
 	}

@@ -250,6 +250,7 @@ func TestResumeEnds(t *testing.T) {
 	for name, end := range map[string]func(w *world, c *client){
 		"replaced": func(w *world, c *client) {
 			w.come(1, "anna", hello("anna", "d"))
+			w.log.serve(-1) // the newer one displaces when it is welcomed: until then it may have ended already
 			w.run()
 			c.wantBye(codec.CodeReplaced)
 		},

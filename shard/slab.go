@@ -42,6 +42,7 @@ const (
 	flagRefresh             // an AUTH is being judged
 	flagStates              // has an entry in Shard.owned
 	flagShut                // the writing side is closed
+	flagHalf                // the peer sends no more: in Shard.halves
 	flagAllAway             // no member of the room of all: it reads that log itself, or gets a message on its own
 	flagPos                 // in Shard.posDue
 	flagReading             // a log that it reads itself is being read

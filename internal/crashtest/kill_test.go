@@ -45,10 +45,7 @@ func kill(t *testing.T, rounds int, sdk bool) {
 	p.await(t)
 	run, err := verify.Start(t.Context(), verify.Options{
 		Addr: addr, SDK: sdk, Users: 40, Rate: 1.5 * minRate, For: time.Hour, Size: 200, Topics: 4, Churn: 20,
-		// Where a device begins in "all" the server writes down within a second of its first login, and tells nobody who does not
-		// ask by SUB, which the SDK does not: until then a crash moves the beginning.
-		All:    !sdk,
-		Groups: 8, Members: 5, Admin: admin, Seed: *seed,
+		All: true, Groups: 8, Members: 5, Admin: admin, Seed: *seed,
 	})
 	if err != nil {
 		t.Fatal(err)

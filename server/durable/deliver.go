@@ -42,7 +42,7 @@ func (c *committer) gather(refuse bool) (bytes int) {
 
 // judge finds an entry's channel, or says why it is not stored.
 func (c *committer) judge(e *shard.Entry) (*channel, codec.Code) {
-	if code := c.refusals.judge(c.log, e); code != codec.CodeOK {
+	if code := c.refusals.judge(e); code != codec.CodeOK {
 		return nil, code
 	}
 	if e.Kind != codec.KindGroup {

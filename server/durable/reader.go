@@ -214,6 +214,7 @@ type reader struct {
 	heads aheads
 	page  page
 	gaps  page
+	news  []store.Record // of devices that were never here; on disk before they are welcomed
 }
 
 // work serves until nothing waits.
@@ -263,6 +264,13 @@ func (w *reader) giveBack(reads []*shard.Read) {
 			w.r.panicked(p)
 		}
 	}()
+	if len(w.news) > 0 {
+		// What is sent to a device after its first login is owed to it, whatever happens to this process. When nothing can be
+		// written the login goes on all the same; /readyz says why.
+		_ = w.l.put(w.news, true)
+		clear(w.news)
+		w.news = w.news[:0]
+	}
 	w.r.served(reads)
 }
 

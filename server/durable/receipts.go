@@ -230,7 +230,7 @@ func (l *Log) wantRead(id convID, to *audience, from, read uint64) (senders []st
 func (l *Log) eachFrame(ch store.Channel, from, to uint64, f func(frame []byte)) error {
 	for size := 0; from <= to && size < receiptBytes; {
 		frames, next, n, ok := l.recentFrom(ch, from, int(to-from)+1, receiptBytes, nil)
-		if !ok {
+		if !ok || n == 0 { // the recent ones may be a commit behind
 			var err error
 			var first uint64
 			frames, first, next, n, err = l.current().Read(ch, from, int(to-from)+1, receiptBytes, nil)

@@ -9,7 +9,7 @@ import (
 // when it gets the answer; what was on its way by then is kept apart here, for as long as it may take to arrive.
 const (
 	maxRefusals = 65536
-	refusalTime = 60_000 // milliseconds
+	refusalTime = int64(60e9) // nanoseconds of the node's clock: the wall clock may be set
 )
 
 // refusals remembers the lowest nonce of each session that was refused for now. The committer owns it.
@@ -21,7 +21,7 @@ type refusals struct {
 type refusal struct {
 	nonce uint64
 	code  codec.Code
-	at    uint64 // Unix milliseconds
+	at    int64 // on the clock of Entry.Born
 }
 
 func (r *refusals) init(max int) {
@@ -30,7 +30,7 @@ func (r *refusals) init(max int) {
 }
 
 // judge is the code with which an entry is to be refused because one before it was, or CodeOK.
-func (r *refusals) judge(l *Log, e *shard.Entry) codec.Code {
+func (r *refusals) judge(e *shard.Entry) codec.Code {
 	if len(r.of) == 0 || e.Ref == 0 || e.Nonce == 0 {
 		return codec.CodeOK
 	}
@@ -38,7 +38,7 @@ func (r *refusals) judge(l *Log, e *shard.Entry) codec.Code {
 	if !ok {
 		return codec.CodeOK
 	}
-	if e.Nonce > before.nonce && l.now()-before.at <= refusalTime {
+	if e.Nonce > before.nonce && e.Born-before.at <= refusalTime {
 		return before.code
 	}
 	delete(r.of, e.Ref)
@@ -50,7 +50,7 @@ func (r *refusals) note(l *Log, e *shard.Entry, code codec.Code) {
 	if !code.Temporary() || e.Ref == 0 || e.Nonce == 0 {
 		return
 	}
-	now := l.now()
+	now := l.clock()
 	before, ok := r.of[e.Ref]
 	if !ok && len(r.of) >= r.max {
 		r.forget(l, now)
@@ -63,7 +63,7 @@ func (r *refusals) note(l *Log, e *shard.Entry, code codec.Code) {
 }
 
 // forget makes room: what is old goes, and if nothing is, any.
-func (r *refusals) forget(l *Log, now uint64) {
+func (r *refusals) forget(l *Log, now int64) {
 	for ref, f := range r.of {
 		if now-f.at > refusalTime {
 			delete(r.of, ref)

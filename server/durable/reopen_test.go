@@ -268,12 +268,15 @@ func TestNothingOvertakesARefusedMessage(t *testing.T) {
 	wantCodes(t, p.send(note("ann", 6, codec.KindTopic, "news", "late"), note("cat", 1, codec.KindTopic, "news", "c")), 3, 0)
 	wantCodes(t, p.send(note("ann", 5, codec.KindTopic, "news", "a"), note("ann", 6, codec.KindTopic, "news", "late"), note("bob", 9, codec.KindTopic, "news", "z")), 0, 0, 3)
 	p.wantTexts(fmt.Sprintf("%v/news", codec.KindTopic), "c", "a", "late")
-	p.now.Add(refusalTime + 1) // by now the shard knows
-	wantCodes(t, p.send(note("bob", 9, codec.KindTopic, "news", "z")), 0)
+	p.now.Add(1 << 40) // the wall clock is set: that says nothing
+	wantCodes(t, p.send(note("bob", 9, codec.KindTopic, "news", "z")), 3)
+	late := note("bob", 9, codec.KindTopic, "news", "z")
+	late.Born += refusalTime + 10 // by now the shard knows
+	wantCodes(t, p.send(late), 0)
 }
 
 func TestRefusalsAreBounded(t *testing.T) {
-	l := &Log{opts: Options{Now: func() uint64 { return 10 * refusalTime }}}
+	l := &Log{clock: func() int64 { return 10 * refusalTime }}
 	var r refusals
 	r.init(8)
 	entry := func(i int, nonce uint64) *shard.Entry {
@@ -284,7 +287,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 	r.note(l, entry(3, 9), codec.CodeUnavailable)
 	r.note(l, entry(3, 4), codec.CodeBusy)
-	if got := r.judge(l, entry(3, 5)); got != codec.CodeBusy || len(r.of) != 8 {
+	if got := r.judge(entry(3, 5)); got != codec.CodeBusy || len(r.of) != 8 {
 		t.Errorf("%v, %d sessions", got, len(r.of))
 	}
 	r.note(l, entry(9, 1), codec.CodeForbidden) // for good: later ones may pass

@@ -53,6 +53,10 @@ func (w *reader) resume(q *shard.Read) error {
 		return err
 	}
 	w.l.seen(q.User, q.Device, q.Next, x.marks)
+	if !x.known {
+		rec := deviceRecord{Seen: w.l.now(), Pos: q.Next, Logs: x.marks}
+		w.news = append(w.news, store.Record{Owner: ownerDevices, Key: deviceKey(q.User, q.Device), Value: rec.append(nil)})
+	}
 	return nil
 }
 

@@ -458,7 +458,7 @@ func TestRecentMessagesAreForgotten(t *testing.T) {
 		below := uint64(rnd.IntN(int(last) + 3))
 		l.recents.forget(ch, below)
 		for range 5 {
-			from := uint64(rnd.IntN(int(last) + 2))
+			from := 1 + uint64(rnd.IntN(int(last)+1))
 			frames, next, n, ok := l.recentFrom(ch, from, 10, 1<<20, nil)
 			if !ok || n == 0 {
 				continue

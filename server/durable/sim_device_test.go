@@ -276,7 +276,7 @@ func (d *simDevice) forMe(ch store.Channel, seq uint64, m *simMessage) bool {
 		return m.sender != d.name()
 	case codec.KindGroup:
 		span, ok := d.s.truth.member(ch.Name, d.user)
-		return ok && seq >= span.from
+		return ok && seq >= span.from && !m.void
 	case codec.KindTopic:
 		for _, t := range d.topics {
 			if t.name == ch.Name {
@@ -306,7 +306,7 @@ func (d *simDevice) message(f codec.Frame) {
 		d.fail("#%d of %v is not what is stored", m.Seq, ch)
 	}
 	switch {
-	case ch.Kind == codec.KindGroup && !d.s.truth.mayGet(ch.Name, d.user, m.Seq, d.opened):
+	case ch.Kind == codec.KindGroup && !stored[m.Seq-1].void && !d.s.truth.mayGet(ch.Name, d.user, m.Seq, d.opened):
 		d.fail("#%d of %v, %.80q: the user is no member: %v", m.Seq, ch, m.Payload, d.s.truth.groups[ch.Name][d.user])
 	case ch.Kind == codec.KindDirect && !slices.Contains(strings.Split(ch.Name, "\x1f"), d.user):
 		d.fail("#%d of %v is not for it", m.Seq, ch)
@@ -315,6 +315,7 @@ func (d *simDevice) message(f codec.Frame) {
 		d.pulling--
 		return
 	}
+	d.s.debug("%s gets #%d of %v", d.name(), m.Seq, ch)
 	d.see(ch, m.Seq)
 	if m.Flags&codec.MsgLog != 0 {
 		d.now.logs[ch] = max(d.now.logs[ch], m.Seq)
@@ -357,6 +358,7 @@ func (d *simDevice) gap(f codec.Frame) {
 	if err != nil || g.Kind == codec.KindInbox || g.Reason != codec.GapNoRight && g.Reason != codec.GapFiltered || g.To > uint64(len(stored)) {
 		d.fail("GAP %v %d–%d, reason %d", ch, g.From, g.To, g.Reason)
 	}
+	d.s.debug("%s gets GAP %v %d–%d %d", d.name(), ch, g.From, g.To, g.Reason)
 	for seq := max(g.From, 1); seq <= g.To; seq++ {
 		if d.forMe(ch, seq, &stored[seq-1]) && !d.seen[ch][seq] && seq >= d.from[ch] {
 			d.fail("GAP %v %d–%d, reason %d: #%d is for it", ch, g.From, g.To, g.Reason, seq)

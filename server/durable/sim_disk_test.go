@@ -29,9 +29,10 @@ type simDisk struct {
 type diskFailure int
 
 const (
-	diskWorks   diskFailure = iota
-	failsBefore             // nothing of the write is on disk
-	failsAfter              // all of it is
+	diskWorks        diskFailure = iota
+	failsBefore                  // nothing of the write is on disk
+	failsAfter                   // all of it is
+	recordsFailAfter             // the same, but commits still work
 )
 
 var (
@@ -65,11 +66,16 @@ func (d *simDisk) open(crashed bool) (store.Store, error) {
 			return nil, err
 		}
 		for i, r := range results {
-			if r.Code != codec.CodeOK {
+			if r.Code != codec.CodeOK && r.Code != codec.CodeDuplicate {
 				d.truth.fail("a message of a commit that failed is refused later: %v, %+v", r.Code, d.lost[i])
 			}
 		}
 		d.truth.stored(d.lost, results)
+		for i, m := range d.lost {
+			if len(m.Device) == 0 {
+				d.truth.void(store.Channel{Kind: m.Kind, Name: string(m.Name)}, results[i].Seq)
+			}
+		}
 	}
 	if err := d.s.Put(d.records, true); len(d.records) > 0 && err != nil {
 		return nil, err
@@ -79,21 +85,21 @@ func (d *simDisk) open(crashed bool) (store.Store, error) {
 }
 
 // write says whether a write may begin, and whether it fails behind its end.
-func (s *simStore) write() (after bool, err error) {
+func (s *simStore) write(commit bool) (after bool, err error) {
 	switch {
 	case s.closed:
 		return false, store.ErrClosed
 	case s.failed:
 		return false, store.ErrFailed
-	case s.d.failing != diskWorks:
+	case s.d.failing != diskWorks && (s.d.failing != recordsFailAfter || !commit):
 		s.failed = true
-		return s.d.failing == failsAfter, fmt.Errorf("%w: %w", store.ErrFailed, errSimDisk)
+		return s.d.failing != failsBefore, fmt.Errorf("%w: %w", store.ErrFailed, errSimDisk)
 	}
 	return false, nil
 }
 
 func (s *simStore) Append(batch []store.Message, results []store.Result) error {
-	after, err := s.write()
+	after, err := s.write(true)
 	if err != nil {
 		s.d.truth.debug("append of %d fails, after %v: %v", len(batch), after, err)
 		for i := range batch {
@@ -121,7 +127,7 @@ func (s *simStore) Append(batch []store.Message, results []store.Result) error {
 }
 
 func (s *simStore) Put(records []store.Record, sync bool) error {
-	after, err := s.write()
+	after, err := s.write(false)
 	if err != nil {
 		s.d.truth.debug("put of %d fails, after %v: %v", len(records), after, err)
 		if after {
@@ -185,6 +191,7 @@ type simMessage struct {
 	id     string // of a device's message: user, device and nonce
 	sender string // user/device; "": nobody's
 	tags   string
+	void   bool // of a change of a group that did not come about
 }
 
 // simTruth is what is on disk, and who may read it.
@@ -243,6 +250,9 @@ func (t *simTruth) stored(batch []store.Message, results []store.Result) {
 		t.channels[ch] = append(t.channels[ch], one)
 	}
 }
+
+// void notes that a message need not come to anybody.
+func (t *simTruth) void(ch store.Channel, seq uint64) { t.channels[ch][seq-1].void = true }
 
 // follow notes who is in a group now.
 func (t *simTruth) follow(name string, g *group, step int) {

@@ -232,7 +232,13 @@ func (s *sim) change() bool {
 	case n == 9:
 		ch.Op, ch.User = ChangeDelete, ""
 	}
+	if s.rng.IntN(10) == 0 && s.disk.failing == diskWorks {
+		s.disk.failing = recordsFailAfter
+	}
 	s.carryOut(ch)
+	if s.disk.failing == recordsFailAfter && s.log.Status() == nil {
+		s.disk.failing = diskWorks
+	}
 	s.followGroups()
 	return true
 }
@@ -246,9 +252,15 @@ func (s *sim) carryOut(ch Change) {
 	if err != nil || len(p.events) == 0 {
 		return // the last owner, or no change
 	}
+	s.debug("change %+v, large before %v after %v", ch, p.before != nil && p.before.Large, p.after != nil && p.after.Large)
+	log := store.Channel{Kind: codec.KindGroup, Name: ch.Group}
+	before := uint64(len(s.truth.channels[log]))
 	s.c.round++
 	if err := p.carryOut(s.c); err != nil {
 		s.notes["changes that failed"]++
+		for before++; before <= uint64(len(s.truth.channels[log])); before++ {
+			s.truth.void(log, before)
+		}
 	}
 	s.courier.Send(nil)
 }
@@ -291,7 +303,7 @@ func (s *sim) step() bool {
 		}
 		d.read()
 		d.post()
-	case n < 915:
+	case n < 925:
 		if len(d.outbox) > 30 {
 			return false
 		}
@@ -316,7 +328,7 @@ func (s *sim) pass10() bool {
 
 // upset does what happens seldom.
 func (s *sim) upset(d *simDevice) bool {
-	switch n := s.rng.IntN(400); {
+	switch n := s.rng.IntN(700); {
 	case n < 100:
 		if d.conn != nil {
 			return false
@@ -331,6 +343,9 @@ func (s *sim) upset(d *simDevice) bool {
 	case n < 175:
 		return s.change()
 	case n < 178:
+		if s.rng.IntN(3) > 0 {
+			return false
+		}
 		s.disk.failing = []diskFailure{failsBefore, failsAfter}[s.rng.IntN(2)]
 		s.failures++
 	case n < 182:
@@ -348,6 +363,9 @@ func (s *sim) upset(d *simDevice) bool {
 	case n < 266:
 		s.node.Kick(d.user, "", "")
 	case n == 266:
+		if s.rng.IntN(5) > 0 {
+			return false
+		}
 		s.restart()
 	case n < 270:
 		for range 200 {
