@@ -180,9 +180,6 @@ func (l *offlineLoop) openNext(now int64) {
 		if c.state == stateLeaving {
 			l.drop(c) // the server has not closed it
 		}
-		if l.stage == stageReturn && l.firstDial == 0 {
-			l.firstDial = now
-		}
 		l.parties[c.slot].due = due
 		l.dial(c, now)
 	}

@@ -21,7 +21,7 @@ type Offline struct {
 
 	CaughtUp int64   `json:"caught_up"` // devices that got all their messages
 	Behind   int64   `json:"behind"`    // devices that did not
-	Seconds  float64 `json:"seconds"`   // from the first connect of the return until the last device was caught up
+	Seconds  float64 `json:"seconds"`   // from when the first of them was to connect until the last device was caught up
 	PerS     float64 `json:"per_s"`     // missed messages received a second in this time
 
 	Received   int64 `json:"received"` // missed messages, each once
@@ -67,22 +67,19 @@ func (r *offlineRun) build() (Report, error) {
 	o := &Offline{Settings: *r.off, WriteSeconds: r.writeTook.Seconds()}
 	var missed missedCounts
 	var states, gaps tally[uint8]
-	var first, last int64
+	first, last := r.parts[0].comeback, int64(0)
 	for _, l := range r.parts {
 		missed.add(l.missed)
 		states.merge(l.states)
 		gaps.merge(l.gaps)
 		o.CaughtUp += l.caughtUp
 		last = max(last, l.lastCaught)
-		if l.firstDial != 0 && (first == 0 || l.firstDial < first) {
-			first = l.firstDial
-		}
 	}
 	_, written, _ := r.sum()
 	o.WritePerS = float64(written) / max(o.WriteSeconds, 1e-9)
 	o.Received, o.Duplicated, o.Reordered = missed.received, missed.duplicated, missed.reordered
 	o.Behind = int64(r.off.Devices) - o.CaughtUp
-	if first > 0 {
+	if first != never {
 		o.Lost = written - o.Received
 	}
 	if last > 0 {
@@ -93,7 +90,7 @@ func (r *offlineRun) build() (Report, error) {
 	rep.Offline = o
 
 	rep.Connections.Asked += r.off.Devices
-	if first > 0 {
+	if first != never {
 		rep.Connections.Seconds = max(0, time.Duration(r.final.lastLogin-first).Seconds())
 		rep.Connections.PerS = float64(states.sum()) / max(rep.Connections.Seconds, 1e-9)
 	}

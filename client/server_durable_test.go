@@ -103,6 +103,19 @@ func (d *device) online() {
 	eventually(d.t, d.opt.User+" is online", func() bool { _, err := d.connection(); return err == nil })
 }
 
+// messages is what was heard.
+func (d *device) messages() []Message {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.heard)
+}
+
+func (d *device) lost() []Gap {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.gaps)
+}
+
 // texts is what was heard in a channel.
 func (d *device) texts(ch Channel) (list []string) {
 	d.mu.Lock()
@@ -124,7 +137,7 @@ func (d *device) hears(ch Channel, want ...string) {
 			return
 		}
 		if len(got) > len(want) || time.Now().After(deadline) {
-			d.t.Fatalf("%s heard %q in %v, want %q (gaps %v, %+v)", d.opt.User, got, ch, want, d.gaps, d.Stats())
+			d.t.Fatalf("%s heard %q in %v, want %q (gaps %v, %+v)", d.opt.User, got, ch, want, d.lost(), d.Stats())
 		}
 	}
 }
@@ -202,7 +215,7 @@ func TestServerOffline(t *testing.T) {
 		t.Errorf("resumes %v", r)
 	}
 	bob.mu.Unlock()
-	for i, m := range bob.heard {
+	for i, m := range bob.messages() {
 		if m.Seq != uint64(i+1) || !m.Durable || m.Sender != "alice" || m.Epoch == 0 {
 			t.Errorf("message %d: %+v", i, m)
 		}
@@ -292,8 +305,8 @@ func TestServerHistory(t *testing.T) {
 		h, err := alice.Last(ctx, User("bob"), 3)
 		return err == nil && len(h.Messages) == 2 && slices.Equal(h.Gaps, []Gap{{User("bob"), 31, 31, codec.GapExpired}})
 	})
-	if len(alice.gaps) != 0 {
-		t.Errorf("history's gaps went to OnGap: %v", alice.gaps)
+	if g := alice.lost(); len(g) != 0 {
+		t.Errorf("history's gaps went to OnGap: %v", g)
 	}
 	_, err := alice.Pull(ctx, Group("strangers"), 1, 5)
 	wantCode(t, err, codec.CodeNotFound)
@@ -389,7 +402,7 @@ func TestServerTopicsResume(t *testing.T) {
 	alice.online()
 	round("restarted")
 	check("restarted")
-	for _, g := range bob.gaps {
+	for _, g := range bob.lost() {
 		if g.Reason != codec.GapFiltered {
 			t.Errorf("gap %v", g)
 		}
@@ -433,8 +446,9 @@ func TestServerGroups(t *testing.T) {
 		})
 	}
 	said(bob, GroupCreated)
-	g, err := bob.heard[0].Change()
-	if err != nil || g.Owner != "alice" || !slices.Equal(g.Users, []string{"alice", "bob", "carol"}) || g.Role != RoleMember || g.Open || bob.heard[0].Event.String() != "created" {
+	first := bob.messages()[0]
+	g, err := first.Change()
+	if err != nil || g.Owner != "alice" || !slices.Equal(g.Users, []string{"alice", "bob", "carol"}) || g.Role != RoleMember || g.Open || first.Event.String() != "created" {
 		t.Errorf("%+v, %v", g, err)
 	}
 	if _, err := (Message{}).Change(); err == nil {

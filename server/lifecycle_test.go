@@ -89,7 +89,7 @@ func TestPortTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := server.New(server.Options{Listen: first.Addr(), Admin: "off", Logger: slog.New(slog.DiscardHandler)})
+	second, err := server.New(server.Options{Listen: first.Addr(), Admin: "off", Store: "memory", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func (c *Courier) Room(kind codec.Kind, name []byte, seq uint64, frame []byte, b
 		if t.hasMember(i) {
 			t.queued.Add(int64(len(frame)))
 			m := c.to(uint32(i))
-			m.Steps = append(m.Steps, step{Delivery: Delivery{Frame: frame, Born: born}, room: t, seq: seq})
+			m.Steps = append(m.Steps, step{Delivery: Delivery{Frame: frame, Born: born}, room: t})
 		}
 	}
 }

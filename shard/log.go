@@ -175,14 +175,6 @@ type Delivery struct {
 	Born  int64
 }
 
-// RoomMessage is a message for the members of a channel that is read from its own log.
-type RoomMessage struct {
-	topic *topic
-	Seq   uint64 // 0: ephemeral
-	Frame []byte
-	Born  int64
-}
-
 // Membership is a change of who belongs to a large group.
 type Membership struct {
 	Ref   SessionRef
@@ -199,10 +191,10 @@ type Commit struct {
 	Answers []Answer
 }
 
-// step is one of Delivery, RoomMessage and Membership; kept in one list, because their order counts.
+// step is one of: a message for a session (Ref), for the members of a room (Frame and Born count), a change of a group (member). They are in
+// one list, because their order counts.
 type step struct {
 	Delivery
 	room   *topic
-	seq    uint64
 	member *Membership
 }

@@ -18,6 +18,7 @@ type view struct {
 	from   uint64 // the lowest seq
 	joined uint64 // seq with which the user became a member of the group
 	group  *group // of a group
+	moving bool   // a change of the group is being written: what is said here may be over in a moment
 }
 
 // view asks for the right to read. For topics the shard has judged it.
@@ -29,17 +30,18 @@ func (w *reader) view(user string, ch store.Channel) (view, error) {
 	default:
 		return view{ok: ch.Kind.Valid(), from: 1}, nil
 	}
+	moving := w.l.groups.changing(ch.Name)
 	g, err := w.l.groups.get(ch.Name)
 	if err != nil && lasting(err) {
 		w.damaged(ch, err)
 		return view{broken: true}, nil
 	}
 	if g == nil || err != nil {
-		return view{}, err
+		return view{moving: moving}, err
 	}
 	m, _ := g.member(user)
 	from, ok := g.readableFrom(user)
-	return view{ok: ok, from: max(1, from), joined: m.Joined, group: g}, nil
+	return view{ok: ok, from: max(1, from), joined: m.Joined, group: g, moving: moving}, nil
 }
 
 // damaged tells of data that will not be better when it is read again.

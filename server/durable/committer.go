@@ -40,6 +40,7 @@ type committer struct {
 	tries    int              // of it, since the store last worked
 	gaveUp   bool             // it cannot be mended
 	lost     *lostBatch       // the commit that failed
+	doubt    *doubt           // the change of a group that failed
 
 	queue []shard.Entry // taken, oldest first
 	next  int           // of queue: the first that is not answered

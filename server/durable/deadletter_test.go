@@ -493,3 +493,39 @@ func TestReplayTwiceAtOnce(t *testing.T) {
 		t.Errorf("%+v, %v", done, err)
 	}
 }
+
+// forgetful is a store that a crash undoes the removal of messages in.
+type forgetful struct {
+	store.Store
+	undone *atomic.Bool
+}
+
+func (f forgetful) Trim(c store.Channel, below uint64) error {
+	if f.undone.Load() {
+		return nil
+	}
+	return f.Store.Trim(c, below)
+}
+
+// A removal that a crash undid is done again, but not the letters.
+func TestLetterOnceThoughRemovalIsUndone(t *testing.T) {
+	var undone atomic.Bool
+	s := memory.New(memory.Options{})
+	a := newAttic(t, func() (store.Store, error) { return forgetful{&shelved{Store: s}, &undone}, nil },
+		func(o *Options) { o.Retention.Direct.Age = 2 * time.Hour })
+	a.say("ann", codec.KindDirect, "bob", codec.MsgReceipt, 5*3600, "1")
+	a.say("ann", codec.KindDirect, "bob", codec.MsgReceipt, 0, "2")
+	a.pass(3 * time.Hour)
+	undone.Store(true)
+	a.turns()
+	a.wantLetters("ann>bob:1 1 age", "ann>bob:2 2 age")
+	a.wantStored(codec.KindDirect, pairOf("ann", "bob"), "1", "2")
+	undone.Store(false)
+	a.pass(3 * time.Hour) // the first one's time to live is over
+	a.reopen()
+	a.turns()
+	a.pass(3 * time.Hour)
+	a.turns()
+	a.wantLetters("ann>bob:1 1 age", "ann>bob:2 2 age")
+	a.wantStored(codec.KindDirect, pairOf("ann", "bob"))
+}

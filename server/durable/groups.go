@@ -165,6 +165,13 @@ func (gs *groups) hold(name string, now *group) {
 	}
 }
 
+// changing says whether a change of a group is being written.
+func (gs *groups) changing(name string) bool {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	return gs.held != nil && gs.held.name == name
+}
+
 // release ends it: readers get what the group is now; nil: they look into the store.
 func (gs *groups) release(name string, now *group) {
 	gs.mu.Lock()

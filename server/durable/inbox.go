@@ -69,6 +69,9 @@ func (w *reader) emit(p *page, user string, refs []store.Ref) (n int, err error)
 		if err != nil {
 			return i, err
 		}
+		if why == codec.GapNoRight && a.view.moving {
+			return i, nil // the entry with which the user joins is there already; what it refers to will be
+		}
 		if why == 0 && ttlOver(f, now) {
 			why = codec.GapExpired
 		}

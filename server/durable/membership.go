@@ -184,12 +184,44 @@ func (p *groupPlan) carryOut(c *committer) error {
 	err = p.l.put(p.records(), true)
 	if err != nil {
 		gs.release(p.name, nil)
+		c.doubt = &doubt{p, batch, results}
 	} else {
 		gs.release(p.name, p.after)
-		p.l.marks.joined(p.fresh, store.Channel{Kind: codec.KindGroup, Name: p.name}, p.last)
+		p.joined()
 	}
 	p.deliver(c.courier, batch, results, err == nil)
 	return err
+}
+
+func (p *groupPlan) joined() {
+	p.l.marks.joined(p.fresh, store.Channel{Kind: codec.KindGroup, Name: p.name}, p.last)
+}
+
+// doubt is a change whose records could not be written: they may be in the store that is opened next.
+type doubt struct {
+	p       *groupPlan
+	batch   []store.Message
+	results []store.Result
+}
+
+// resolve tells a change in doubt to those who were not told of it, if it has come about.
+func (c *committer) resolve() error {
+	d := c.doubt
+	if d == nil {
+		return nil
+	}
+	g, err := c.log.groups.get(d.p.name)
+	if err != nil {
+		return err
+	}
+	c.doubt = nil
+	if (g == nil) != (d.p.after == nil) || g != nil && g.Changed != d.p.last {
+		return nil // it has not
+	}
+	d.p.joined()
+	d.p.deliverLate(c.courier, d.batch, d.results)
+	c.courier.Send(c.log.stop)
+	return nil
 }
 
 func changedAt(g *group) uint64 {
@@ -291,7 +323,34 @@ func (p *groupPlan) deliver(to carrier, batch []store.Message, results []store.R
 			to.User([]byte(u), m.Frame, born, 0)
 		}
 	}
-	if done && p.before != nil && p.before.Large {
+	if done {
+		p.leave(to)
+	}
+}
+
+// deliverLate tells what deliver has left out when the change was not done.
+func (p *groupPlan) deliverLate(to carrier, batch []store.Message, results []store.Result) {
+	joined, born := false, p.l.clock()
+	for i := range batch {
+		if p.viaLog(&p.events[i]) {
+			if !joined {
+				p.join(to, results[i].Seq-1)
+				joined = true
+			}
+			continue
+		}
+		for _, u := range batch[i].Inbox {
+			if !p.before.has(u) {
+				to.Inbox(u, results[i].Pos, batch[i].Frame, born, 0)
+			}
+		}
+	}
+	p.leave(to)
+}
+
+// leave puts those who were removed out of the room.
+func (p *groupPlan) leave(to carrier) {
+	if p.before != nil && p.before.Large {
 		for _, u := range p.gone {
 			to.Leave([]byte(u), p.name)
 		}

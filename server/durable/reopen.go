@@ -160,7 +160,11 @@ func (c *committer) adopt(s store.Store, ok bool) {
 	l.store.Store(&openStore{s})
 	l.place.Store(s.Place())
 	c.tries++ // until something was stored
-	if err := c.recover(s); err != nil {
+	err := c.recover(s)
+	if err == nil {
+		err = c.resolve()
+	}
+	if err != nil {
 		l.failed.Store(&failure{fmt.Errorf("durable: reading what a failed commit left: %w", err)})
 		l.complain("reading what a failed commit left", err)
 		l.pending.poke()

@@ -112,18 +112,19 @@ func (d *DB) device(user, device []byte) (*deviceState, error) {
 	}
 	dev := &deviceState{device: slices.Clone(d.scratch), to: -1}
 	var err error
-	if dev.high, dev.since, err = d.highest(dev.device, d.place.Load()); err != nil {
+	if dev.high, dev.since, _, err = d.highest(dev.device, d.place.Load()); err != nil {
 		return nil, err
 	}
 	d.devices.put(string(dev.device), dev)
 	return dev, nil
 }
 
-// highest reads the highest nonce of a device that is stored up to a place: the last of its last ordered chunk.
-func (d *DB) highest(device []byte, place uint64) (high, since uint64, err error) {
+// highest reads the highest nonce of a device that is stored up to a place: the last of its last ordered chunk. later: there is
+// something above that place.
+func (d *DB) highest(device []byte, place uint64) (high, since uint64, later bool, err error) {
 	it, err := d.iter(append([]byte{prefixNonce}, device...))
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, false, err
 	}
 	defer func() {
 		if e := closeIter(it); err == nil {
@@ -133,21 +134,22 @@ func (d *DB) highest(device []byte, place uint64) (high, since uint64, err error
 	for ok := it.Last(); ok; ok = it.Prev() {
 		c, err := openNonces(it.Key(), it.Value())
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, later, err
 		}
 		if c.place > place {
-			continue // not synced yet
+			later = true // not synced yet
+			continue
 		}
 		for more := true; more; high = max(high, c.nonce) {
 			if _, _, more, err = c.next(); err != nil {
-				return 0, 0, err
+				return 0, 0, later, err
 			}
 		}
 		if c.ordered {
-			return high, c.since, nil
+			return high, c.since, later, nil
 		}
 	}
-	return high, 0, nil
+	return high, 0, later, nil
 }
 
 // writeDevice writes a device's pending nonces and, now and then, removes those far below the highest.
@@ -224,6 +226,12 @@ func (d *DB) Nonce(user, device string) (uint64, error) {
 	if len(user) > 255 || len(device) > 255 {
 		return 0, nil
 	}
-	high, _, err := d.highest(appendDevice(nil, []byte(user), []byte(device)), d.place.Load())
-	return high, err
+	for name := appendDevice(nil, []byte(user), []byte(device)); ; {
+		place := d.place.Load()
+		high, _, later, err := d.highest(name, place)
+		if err != nil || high > 0 || !later || d.place.Load() == place {
+			return high, err
+		}
+		// What it had at that place was trimmed meanwhile, for there is more by now.
+	}
 }
