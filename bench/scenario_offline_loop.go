@@ -43,7 +43,7 @@ const (
 type party struct {
 	out   *outbox // writers and live connections
 	got   ledger  // devices
-	due   int64   // when it was to come back first, ns
+	due   int64   // when it was to connect first in this stage, ns; while it leaves, since when
 	again int64   // when to connect again, ns; 0: not
 	epoch uint64  // position of its inbox
 	pos   uint64
@@ -77,7 +77,6 @@ type offlineLoop struct {
 	missed     missedCounts
 	states     tally[uint8] // inbox_state in the WELCOMEs of devices that came back
 	gaps       tally[uint8] // GAPs to them, by reason
-	firstDial  int64        // of the return, ns
 	lastCaught int64        // ns
 	caughtUp   int64
 

@@ -109,8 +109,8 @@ func (o OfflineOptions) Validate() error {
 		return fmt.Errorf("devices, missed: %d times %d, must be at most %d messages in all", o.Devices, o.Missed, maxMissed)
 	case o.Size < MinSize || o.Size > codec.MaxBody-512:
 		return fmt.Errorf("size: %d bytes, must be from %d (time, stream and number) to %d", o.Size, MinSize, codec.MaxBody-512)
-	case o.Pace < 0 || math.IsNaN(o.Pace) || o.Pace > maxRate:
-		return fmt.Errorf("pace: %v devices per second, must be 0 (all at once) or more", o.Pace)
+	case o.Pace != 0 && !(o.Pace >= 1 && o.Pace <= maxRate):
+		return fmt.Errorf("pace: %v devices per second, must be 0 (all at once) or at least 1", o.Pace)
 	case o.Writers < 1 || o.Writers > maxWriters:
 		return fmt.Errorf("writers: %d, must be from 1 to %d", o.Writers, maxWriters)
 	case o.Window < 1 || o.Window > maxWindow:

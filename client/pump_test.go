@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -402,7 +403,9 @@ func TestRetriesKeepOrder(t *testing.T) {
 				c, _ := h.run(opt)
 				rng := rand.New(rand.NewPCG(seed, 1))
 				m := &modelServer{t: t, h: h, rng: rand.New(rand.NewPCG(seed, 2)), window: 1 + rng.IntN(20)}
-				go func() {
+				var posting sync.WaitGroup
+				defer posting.Wait()
+				posting.Go(func() {
 					for i := range total {
 						if _, err := c.Post(Text(User("bob"), fmt.Sprint(i))); err != nil {
 							t.Error(err)
@@ -411,7 +414,7 @@ func TestRetriesKeepOrder(t *testing.T) {
 							time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
 						}
 					}
-				}()
+				})
 				m.serve(total)
 				if t.Failed() {
 					return

@@ -137,8 +137,11 @@ func (r *retention) turn() {
 
 // broken notes an error; when it is that of a failed store, the committer has it opened again.
 func (r *retention) broken(s store.Store, what string, err error) {
-	if errors.Is(err, store.ErrFailed) {
+	switch {
+	case errors.Is(err, store.ErrFailed):
 		r.l.fail(s, err)
+	case errors.Is(err, store.ErrClosed):
+		return // another one takes its place
 	}
 	r.stats.errors.Add(1)
 	r.l.complain(what, err)

@@ -36,7 +36,8 @@ type simDevice struct {
 	from  map[store.Channel]uint64 // below is not for it
 	whole map[store.Channel]uint64 // everything for it up to here was seen
 
-	pulling int // messages of a RANGE that follow
+	away    bool // it has left its last topic for a while
+	pulling int  // messages of a RANGE that follow
 	waiting map[uint32]store.Channel
 	req     uint32
 }
@@ -93,7 +94,7 @@ func (d *simDevice) connect() {
 	c := &simConn{loop: loop, kernel: 500 << d.s.rng.IntN(8)}
 	c.session = loop.sh.Open(c)
 	d.conn, d.opened, d.live, d.waiting, d.pulling = c, d.s.steps, false, map[uint32]store.Channel{}, 0
-	d.refused = false
+	d.refused, d.away = false, false
 	for _, m := range d.outbox {
 		m.sent = false
 	}
@@ -109,7 +110,7 @@ func (d *simDevice) connect() {
 		h.Positions.Append(p)
 	}
 	c.wire = codec.AppendHello(nil, h)
-	d.s.debug("%s connects", d.name())
+	d.s.note("%s connects", d.name())
 }
 
 // listed is what HELLO has positions of: topics without a filter, all, and the large groups it knows of.
@@ -173,7 +174,7 @@ func (d *simDevice) take(f codec.Frame) {
 	case codec.TypePos:
 		p, _ := codec.ConsumePos(f)
 		if p.InboxPos < d.now.inbox && d.live {
-			d.s.notes["POS below the stored one"]++
+			d.s.counts["POS below the stored one"]++
 		}
 		d.now.inbox = max(d.now.inbox, p.InboxPos)
 	case codec.TypeSendAck:
@@ -242,7 +243,10 @@ func (d *simDevice) subscribe(t simTopic) {
 	ch := store.Channel{Kind: codec.KindTopic, Name: t.name}
 	d.req++
 	d.waiting[d.req] = ch
-	m := codec.Sub{Req: d.req, Kind: ch.Kind, Name: []byte(ch.Name), Ext: codec.TLVs(nil).Append(codec.TagRoute, []byte(t.tag))}
+	m := codec.Sub{Req: d.req, Kind: ch.Kind, Name: []byte(ch.Name)}
+	if t.tag != "" {
+		m.Ext = codec.TLVs(nil).Append(codec.TagRoute, []byte(t.tag))
+	}
 	if seq, ok := d.now.logs[ch]; ok {
 		m.Mode, m.Epoch, m.Seq = codec.SubFromPosition, d.s.log.epoch, seq
 	}
@@ -251,7 +255,10 @@ func (d *simDevice) subscribe(t simTopic) {
 
 func (d *simDevice) subscribed(f codec.Frame) {
 	a, _ := codec.ConsumeSubAck(f)
-	ch := d.waiting[a.Req]
+	ch, ok := d.waiting[a.Req]
+	if !ok {
+		return // of an UNSUB
+	}
 	delete(d.waiting, a.Req)
 	_, known := d.now.logs[ch]
 	switch {
@@ -315,7 +322,7 @@ func (d *simDevice) message(f codec.Frame) {
 		d.pulling--
 		return
 	}
-	d.s.debug("%s gets #%d of %v", d.name(), m.Seq, ch)
+	d.s.note("%s gets #%d of %v", d.name(), m.Seq, ch)
 	d.see(ch, m.Seq)
 	if m.Flags&codec.MsgLog != 0 {
 		d.now.logs[ch] = max(d.now.logs[ch], m.Seq)
@@ -328,7 +335,7 @@ func (d *simDevice) see(ch store.Channel, seq uint64) {
 		d.seen[ch] = map[uint64]bool{}
 	}
 	if d.seen[ch][seq] {
-		d.s.notes["again"]++
+		d.s.counts["again"]++
 		return
 	}
 	if missing := d.missing(ch, seq-1); missing != 0 && !d.s.truth.channels[ch][seq-1].void {
@@ -358,7 +365,7 @@ func (d *simDevice) gap(f codec.Frame) {
 	if err != nil || g.Kind == codec.KindInbox || g.Reason != codec.GapNoRight && g.Reason != codec.GapFiltered || g.To > uint64(len(stored)) {
 		d.fail("GAP %v %d–%d, reason %d", ch, g.From, g.To, g.Reason)
 	}
-	d.s.debug("%s gets GAP %v %d–%d %d", d.name(), ch, g.From, g.To, g.Reason)
+	d.s.note("%s gets GAP %v %d–%d %d", d.name(), ch, g.From, g.To, g.Reason)
 	for seq := max(g.From, 1); seq <= g.To; seq++ {
 		if d.forMe(ch, seq, &stored[seq-1]) && !d.seen[ch][seq] && seq >= d.from[ch] {
 			d.fail("GAP %v %d–%d, reason %d: #%d is for it", ch, g.From, g.To, g.Reason, seq)

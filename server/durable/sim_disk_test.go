@@ -101,10 +101,7 @@ func (s *simStore) write(commit bool) (after bool, err error) {
 func (s *simStore) Append(batch []store.Message, results []store.Result) error {
 	after, err := s.write(true)
 	if err != nil {
-		s.d.truth.debug("append of %d fails, after %v: %v", len(batch), after, err)
-		for i := range batch {
-			s.d.truth.debug("  %s/%s/%d", batch[i].User, batch[i].Device, batch[i].Nonce)
-		}
+		s.d.truth.note("append of %d fails, after %v: %v", len(batch), after, err)
 		if after {
 			for _, m := range batch {
 				m.Name, m.User, m.Device, m.Frame = bytes.Clone(m.Name), bytes.Clone(m.User), bytes.Clone(m.Device), bytes.Clone(m.Frame)
@@ -129,7 +126,7 @@ func (s *simStore) Append(batch []store.Message, results []store.Result) error {
 func (s *simStore) Put(records []store.Record, sync bool) error {
 	after, err := s.write(false)
 	if err != nil {
-		s.d.truth.debug("put of %d fails, after %v: %v", len(records), after, err)
+		s.d.truth.note("put of %d fails, after %v: %v", len(records), after, err)
 		if after {
 			s.d.records = append(s.d.records, records...)
 		}
@@ -197,7 +194,7 @@ type simMessage struct {
 // simTruth is what is on disk, and who may read it.
 type simTruth struct {
 	fail     func(format string, args ...any)
-	debug    func(format string, args ...any)
+	note     func(format string, args ...any)
 	channels map[store.Channel][]simMessage // seqs from 1 on
 	seqs     map[string]uint64              // by id
 	nonces   map[string]uint64              // the highest stored of a device, but for groups
@@ -245,7 +242,7 @@ func (t *simTruth) stored(batch []store.Message, results []store.Result) {
 				}
 				t.nonces[one.sender] = m.Nonce
 			}
-			t.debug("%s stored as #%d of %v", one.id, r.Seq, ch)
+			t.note("%s stored as #%d of %v", one.id, r.Seq, ch)
 		}
 		t.channels[ch] = append(t.channels[ch], one)
 	}

@@ -64,7 +64,7 @@ func (d *simDevice) post() {
 			send.Flags |= codec.MsgReceipt
 		}
 		d.write(codec.AppendSend(nil, send))
-		d.s.debug("%s sends %d to %v %s", d.name(), m.nonce, m.kind, m.name)
+		d.s.note("%s sends %d to %v %s", d.name(), m.nonce, m.kind, m.name)
 	}
 }
 
@@ -79,23 +79,23 @@ func (d *simDevice) answered(f codec.Frame) {
 		return
 	}
 	if i == len(d.outbox) {
-		d.s.notes["answered twice"]++
+		d.s.counts["answered twice"]++
 		return
 	}
 	m := d.outbox[i]
-	d.s.debug("%s: %d is answered %v #%d", d.name(), a.Req, a.Code, a.Seq)
+	d.s.note("%s: %d is answered %v #%d", d.name(), a.Req, a.Code, a.Seq)
 	id := fmt.Sprint(d.name(), "/", m.nonce)
 	seq, stored := d.s.truth.seqs[id]
 	switch {
 	case a.Code == codec.CodeDuplicate && a.Seq == 0 && !stored && m.kind == codec.KindGroup:
-		d.s.notes["refused for good and then told stored"]++
+		d.s.counts["refused for good and then told stored"]++
 	case a.Code == codec.CodeOK || a.Code == codec.CodeDuplicate:
 		if !stored || seq != a.Seq {
 			d.fail("%s is acknowledged %v as #%d, stored: %v as #%d", id, a.Code, a.Seq, stored, seq)
 		}
 		d.s.acked++
 	case a.Code.Temporary():
-		d.s.notes["refused"]++
+		d.s.counts["refused"]++
 		m.sent, d.refused = false, true
 		return
 	case m.kind != codec.KindGroup || a.Code != codec.CodeForbidden && a.Code != codec.CodeNotFound:
@@ -151,4 +151,35 @@ func (d *simDevice) browse() {
 	d.write(codec.AppendPull(nil, codec.Pull{
 		Req: 1, Kind: ch.Kind, Name: []byte(ch.Name), From: uint64(rng.IntN(len(d.s.truth.channels[ch]) + 2)), Limit: uint16(1 + rng.IntN(50)),
 	}))
+}
+
+// whisper sends something that is not stored and not acknowledged.
+func (d *simDevice) whisper() {
+	if d.conn == nil || !d.live {
+		return
+	}
+	m := codec.Send{Kind: codec.KindTopic, Name: []byte("t0"), Payload: []byte("psst")}
+	switch d.s.rng.IntN(4) {
+	case 0:
+		m.Kind, m.Name = codec.KindAll, []byte(codec.AllName)
+	case 1:
+		m.Kind, m.Name = codec.KindGroup, []byte(d.s.groupNames[d.s.rng.IntN(len(d.s.groupNames))])
+	case 2:
+		m.Kind, m.Name = codec.KindDirect, []byte(d.s.someone().user)
+	}
+	d.write(codec.AppendSend(nil, m))
+}
+
+// turnAway ends the subscription to the device's last topic, or makes it again from where it ended.
+func (d *simDevice) turnAway() {
+	t := d.topics[len(d.topics)-1]
+	ch := store.Channel{Kind: codec.KindTopic, Name: t.name}
+	if _, known := d.now.logs[ch]; d.conn == nil || !d.live || !known || len(d.waiting) > 0 {
+		return
+	}
+	if d.away = !d.away; d.away {
+		d.write(codec.AppendUnsub(nil, codec.Unsub{Kind: ch.Kind, Name: []byte(ch.Name)}))
+	} else {
+		d.subscribe(t)
+	}
 }

@@ -1,0 +1,7 @@
+//go:build !race
+
+package durable
+
+import "testing"
+
+func TestNoRaceSimulation(t *testing.T) { simulate(t, 20, 20_000) }
