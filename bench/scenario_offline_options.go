@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"time"
 

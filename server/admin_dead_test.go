@@ -132,6 +132,36 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// What a device acknowledged in time is not dead; the same message to somebody who is away is.
+func TestDeliveredIsNotDead(t *testing.T) {
+	n := servertest.Start(t, server.Options{})
+	bob := servertest.Login(t, n.Addr(), "bob", "phone")
+	for _, to := range []string{"bob", "carl"} {
+		body := fmt.Sprintf(`{"kind":"direct","name":%q,"sender":"ann","text":"hi","durable":true,"receipt":true,"ttl":1}`, to)
+		if code, answer := call(t, n, "POST", "/v1/publish", body); code != http.StatusOK {
+			t.Fatalf("%d %s", code, answer)
+		}
+	}
+	pos, got := uint64(0), false
+	for pos == 0 || !got {
+		switch f := bob.Next(); f.Type {
+		case codec.TypeMsg:
+			got = true
+		case codec.TypePos:
+			p, err := codec.ConsumePos(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pos = p.InboxPos
+		}
+	}
+	bob.Send(codec.AppendAck(nil, codec.Ack{Mode: codec.AckDelivered, InboxPos: pos}))
+	eventually(t, "a letter", func() bool { return letters(t, n, "").Total > 0 })
+	if list := letters(t, n, ""); len(list.Letters) != 1 || list.Letters[0].Receiver != "carl" {
+		t.Errorf("letters %+v", list.Letters)
+	}
+}
+
 func TestDeadLettersRefuseBadRequests(t *testing.T) {
 	n := servertest.Start(t, server.Options{})
 	many := strings.TrimSuffix(strings.Repeat("1,", 1001), ",")

@@ -367,7 +367,7 @@ func (e *estate) settle() {
 }
 
 func TestRetentionModel(t *testing.T) {
-	const runs, steps = 6, 250
+	const runs, steps = 4, 250
 	seed := rand.Uint64()
 	for i := range uint64(runs) {
 		for name, make := range map[string]func(t *testing.T, rnd *rand.Rand) func() (store.Store, error){

@@ -4,4 +4,4 @@ package durable
 
 import "testing"
 
-func TestNoRaceSimulation(t *testing.T) { simulate(t, 20, 20_000) }
+func TestNoRaceSimulation(t *testing.T) { simulate(t, 25, 20_000) }

@@ -60,8 +60,12 @@ func (s *sim) upset(d *simDevice) bool {
 			return false
 		}
 		d.connect()
-	case n < 115:
+	case n < 110:
 		d.drop()
+	case n < 118:
+		if d.conn != nil {
+			d.connect()
+		}
 	case n < 140:
 		d.stalled = s.steps + s.rng.IntN(3000)
 	case n < 155:

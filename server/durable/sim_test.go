@@ -151,7 +151,7 @@ func (s *sim) finish() {
 		}
 		d.drop()
 	}
-	for range 700 {
+	for range 5000 { // until the last connection that nobody told of has timed out
 		s.pass()
 		for s.turnLoop() || s.serveReads() || s.bringAnswers() {
 		}

@@ -41,7 +41,9 @@ func (d *DB) Trim(c store.Channel, below uint64) error {
 	for i, b := range old.buckets {
 		if i+1 < len(old.buckets) && old.buckets[i+1].seq <= below || below > seq {
 			prefix := appendMsgPrefix(nil, b.bucket, channel)
-			_ = w.DeleteRange(prefix, successor(prefix), nil)
+			if err := d.remove(w, prefix, successor(prefix)); err != nil {
+				return err
+			}
 			continue
 		}
 		rec.buckets = append(rec.buckets, b)
@@ -61,6 +63,30 @@ func (d *DB) moved(channel []byte, rec *headRecord) {
 	}
 }
 
+// maxDeletes is up to how many keys are removed one by one. Pebble sorts the ranges that were removed since its last flush anew for
+// every reader that comes behind another one; thousands of them would take longer than what they save.
+const maxDeletes = 1024
+
+// remove removes the keys from…to, without the last.
+func (d *DB) remove(w *pebble.Batch, from, to []byte) error {
+	it, err := d.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return wrapRead(err)
+	}
+	var keys [][]byte
+	for ok := it.First(); ok && len(keys) <= maxDeletes; ok = it.Next() {
+		keys = append(keys, slices.Clone(it.Key()))
+	}
+	if len(keys) > maxDeletes {
+		_ = w.DeleteRange(from, to, nil)
+		return closeIter(it)
+	}
+	for _, k := range keys {
+		_ = w.Delete(k, nil)
+	}
+	return closeIter(it)
+}
+
 // trimBucket removes the chunks that end below a seq.
 func (d *DB) trimBucket(w *pebble.Batch, bucket uint32, channel []byte, below uint64) error {
 	prefix := appendMsgPrefix(nil, bucket, channel)
@@ -68,10 +94,14 @@ func (d *DB) trimBucket(w *pebble.Batch, bucket uint32, channel []byte, below ui
 	if err != nil {
 		return err
 	}
+	var last []byte // the chunk that holds below
 	if it.SeekLT(append(appendMsgKey(nil, bucket, channel, below), 0)) {
-		_ = w.DeleteRange(prefix, slices.Clone(it.Key()), nil)
+		last = slices.Clone(it.Key())
 	}
-	return closeIter(it)
+	if err := closeIter(it); err != nil || last == nil {
+		return err
+	}
+	return d.remove(w, prefix, last)
 }
 
 // Expire is store.Store's: whole buckets go. Before one goes, the heads of the channels that have nothing newer are written
