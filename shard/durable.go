@@ -78,10 +78,14 @@ func (sh *Shard) entry(s *Session, m *codec.Send) Entry {
 // refuseAbove refuses the higher nonces from now on, as the order of a device's messages asks for. Only refusals that may be followed by
 // another try do.
 func (sh *Shard) refuseAbove(s *Session, nonce uint64, code codec.Code) {
-	if code < 1 || code > 99 || nonce == 0 || s.flow == 0 {
+	if nonce == 0 || s.flow == 0 {
 		return
 	}
-	if f := sh.flows.at(s.flow - 1); f.blocked == 0 || nonce <= f.blocked {
+	f := sh.flows.at(s.flow - 1)
+	switch final := code < 1 || code > 99; {
+	case final && nonce == f.blocked:
+		f.blocked = 0 // it came again; that it is refused for good now concerns it alone
+	case !final && (f.blocked == 0 || nonce <= f.blocked):
 		f.blocked, f.refusal = nonce, uint16(code)
 	}
 }

@@ -235,3 +235,26 @@ func TestDurableRoomFull(t *testing.T) {
 	w.run()
 	b.want("SENDACK 1 OK #2")
 }
+
+// A blocked nonce that comes again and is refused for good blocks nobody any more.
+func TestDurableBlockEndsWithARefusalForGood(t *testing.T) {
+	for name, x := range map[string]struct {
+		again []byte
+		code  codec.Code
+	}{
+		"invalid":   {durable(1, codec.KindDirect, "\x00", "x"), codec.CodeInvalid},
+		"forbidden": {durable(1, codec.KindTopic, "closed", "x"), codec.CodeForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newLogWorld(t, 1, func(c *Config) { c.OpenRights = &testRights{pub: "open", sub: "*"} })
+			defer w.end()
+			a := w.login(0, "anna", "d")
+			w.log.roomEntries = 0
+			a.ask(durable(1, codec.KindDirect, "bob", "x"), durable(2, codec.KindDirect, "bob", "x"))
+			a.want("SENDACK 1 BUSY", "SENDACK 2 BUSY")
+			w.log.roomEntries = -1
+			a.ask(x.again, durable(2, codec.KindDirect, "bob", "x"))
+			a.want(fmt.Sprintf("SENDACK 1 %v", x.code), "SENDACK 2 OK #1", "POS 1")
+		})
+	}
+}

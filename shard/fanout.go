@@ -204,6 +204,9 @@ func (sh *Shard) startRun(rm *room) {
 	rm.pending, rm.running = rm.running, rm.pending
 	rm.running.split(runMax, &rm.pending)
 	rm.topic.queued.Add(-int64(rm.running.bytes()))
+	if len(rm.readers) > 0 {
+		sh.keepRecent(rm)
+	}
 	rm.at = 0
 	for i := range rm.groups {
 		g := &rm.groups[i]

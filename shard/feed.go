@@ -108,7 +108,6 @@ func (sh *Shard) goOn(s *Session) {
 
 // readInbox asks for what the inbox has above what was sent.
 func (sh *Shard) readInbox(s *Session, f *flow) {
-	sh.dropTail(s) // what arrived before the read begins is readable
 	f.state = inboxReading
 	sh.ask(&Read{Op: ReadInbox, Ref: sh.ref(s), User: string(sh.user(s)), After: f.sent, MaxBytes: sh.readChunk()})
 }
@@ -178,6 +177,7 @@ func (sh *Shard) inboxRead(s *Session, r *Read) {
 	case f.state != inboxReading:
 	case r.Code != codec.CodeOK || r.After != f.sent || sh.crowded(s, len(r.Frames)):
 		f.state = inboxBehind
+		sh.dropTail(s) // it is in what will be read
 		sh.later(s)
 	default:
 		sh.feedInbox(s, f, r)

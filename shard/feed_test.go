@@ -145,6 +145,30 @@ func TestFeedProperty(t *testing.T) {
 	}
 }
 
+// frailClient is a client whose session ends in the middle of anything: its connection fails in a write, or it has read too little.
+func (w *world) frailClient(c *client, rng *rand.Rand) *client {
+	if c != nil && !c.closed {
+		switch c.out = nil; rng.IntN(4) {
+		case 0:
+			c.broken = true // the next write
+		case 1:
+			c.broken = len(c.pending) == 0
+			c.read(-1)
+		case 2:
+			c.stall(0)
+			c.send(pull(1, codec.KindTopic, "news", 1, 1000), ping())
+		default:
+			c.send(sub(1, codec.KindTopic, "tags", "blue"), subAt(2, codec.KindAll, "all", w.log.Epoch(), 0), list(3, 0, 9))
+		}
+		return c
+	}
+	c = w.open(rng.IntN(len(w.loops)))
+	c.user = []string{"anna", "bob", "carl"}[rng.IntN(3)]
+	c.stall(rng.IntN(5000))
+	c.send(back(c.user, fmt.Sprint("frail", rng.IntN(9)), w.log.Epoch(), 0, at(codec.KindTopic, "news", w.log.Epoch(), 0), at(codec.KindTopic, "tags", 0, 0)))
+	return c
+}
+
 func feedRandomly(t *testing.T, seed uint64) {
 	w := newLogWorld(t, 2, func(c *Config) {
 		c.OutLimit = 32 << 10
@@ -160,7 +184,6 @@ func feedRandomly(t *testing.T, seed uint64) {
 	for _, u := range users {
 		w.log.groups["crowd"].users[u], w.log.groups["few"].users[u] = 1, 1
 	}
-	delete(w.log.groups["few"].users, "x")
 	all := []*listener{}
 	tags := map[string]map[uint64]string{}
 	for i, u := range users {
@@ -204,9 +227,13 @@ func feedRandomly(t *testing.T, seed uint64) {
 		w.log.post(ch.kind, ch.name, "zoe", payloadOf(sent[name], n), tag...)
 	}
 	w.log.late = rng.IntN(2) == 0
+	frail := make([]*client, 4)
 	for range 1500 {
 		l := all[rng.IntN(len(all))]
-		switch rng.IntN(12) {
+		switch rng.IntN(13) {
+		case 12:
+			i := rng.IntN(len(frail))
+			frail[i] = w.frailClient(frail[i], rng)
 		case 0, 1, 2, 3:
 			post()
 		case 4, 5, 6:
@@ -224,6 +251,9 @@ func feedRandomly(t *testing.T, seed uint64) {
 			}
 			if rng.IntN(3) == 0 {
 				l.send(ackPos(l.pos))
+			}
+			if rng.IntN(5) == 0 {
+				w.node.Trim()
 			}
 		}
 		l.hear(skip)
@@ -250,8 +280,10 @@ func feedRandomly(t *testing.T, seed uint64) {
 		}
 		l.ask(ackPos(l.pos))
 	}
-	if d := w.stats().Dropped[DropSlowReader]; d != 0 {
-		t.Errorf("%d messages were dropped", d)
+	for _, c := range frail {
+		if c != nil {
+			c.disconnect()
+		}
 	}
 	w.pass((settleAfter + 3) * time.Second)
 	w.wantRest()

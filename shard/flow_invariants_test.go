@@ -1,5 +1,8 @@
 package shard
 
+// maxTestFrame is longer than any frame of these tests but a few.
+const maxTestFrame = 128 << 10
+
 // checkFlows verifies what must hold of a shard's durable part whenever it is at rest.
 func (sh *Shard) checkFlows(t tb) {
 	t.Helper()
@@ -40,8 +43,16 @@ func (sh *Shard) checkFlows(t tb) {
 	if tailed != sh.tailed {
 		t.Errorf("shard %d: %d messages in tails, counted %d", sh.index, tailed, sh.tailed)
 	}
+	recent := 0
 	for r := range sh.rooms {
-		readers -= len(sh.rooms[r].readers)
+		rm := &sh.rooms[r]
+		readers -= len(rm.readers)
+		if recent += len(rm.recent.buf); len(rm.readers) == 0 && cap(rm.recent.buf) > 0 || len(rm.recent.buf) > recentRoom+maxTestFrame {
+			t.Errorf("shard %d: room %d has %d readers and keeps %d bytes for them", sh.index, r, len(rm.readers), len(rm.recent.buf))
+		}
+	}
+	if recent != sh.recentBytes {
+		t.Errorf("shard %d: rooms keep %d bytes, counted %d", sh.index, recent, sh.recentBytes)
 	}
 	if readers != 0 {
 		t.Errorf("shard %d: sessions have %d cursors more than rooms have readers", sh.index, readers)

@@ -86,6 +86,7 @@ func (sh *Shard) unlink(s *Session, c *cursor) {
 	rm.readers[last] = nil
 	if rm.readers = rm.readers[:last]; last == 0 {
 		rm.readers = nil
+		sh.dropRecent(rm)
 	}
 	first := sh.cursors[s.index]
 	switch {
@@ -185,7 +186,7 @@ func (sh *Shard) feedLog(s *Session, c *cursor, r *Read) {
 			return
 		}
 	}
-	if !r.More {
+	if !r.More || sh.rooms[c.room].recent.touches(c.last) {
 		sh.comeIn(s, c)
 		return
 	}
@@ -214,7 +215,13 @@ func (rm *room) level(last uint64) bool {
 
 // comeIn makes a session a member of the room that has its log up to c.last; or has it read on, if the room is ahead.
 func (sh *Shard) comeIn(s *Session, c *cursor) {
-	switch rm := &sh.rooms[c.room]; {
+	rm, gen := &sh.rooms[c.room], s.gen
+	if rm.ahead(c.last) {
+		if sh.giveRecent(s, c); !s.alive(gen) {
+			return
+		}
+	}
+	switch {
 	case rm.ahead(c.last):
 		c.state = cursorBehind
 		sh.goOn(s)

@@ -155,6 +155,28 @@ func TestUnsubWhileSubWaits(t *testing.T) {
 	w.wantRest()
 }
 
+// What was on its way to a room that is gone counts for nothing, also when there is a new one.
+func TestRoomVanishesWithMessagesOnTheirWay(t *testing.T) {
+	w := newLogWorld(t, 2, func(c *Config) { c.RoomLimit = 1000 })
+	defer w.end()
+	a, b := w.login(0, "anna", "d", "t"), w.login(1, "bert", "d", "t")
+	w.log.auto = false
+	for i := range 3 {
+		w.log.post(codec.KindTopic, "t", "bob", payloadOf(uint64(i+1), 900)) // in the mailboxes
+	}
+	a.send(unsub(1, codec.KindTopic, "t"), sub(2, codec.KindTopic, "t"))
+	w.log.auto = true
+	w.run()
+	a.want("SUBACK 1 OK", "SUBACK 2 OK 0/3")
+	if got := b.take(); len(got) != 3 {
+		t.Errorf("got %q", got)
+	}
+	b.ask(durable(1, codec.KindTopic, "t", payloadOf(4, 900))) // nothing waits for the topic
+	b.want("SENDACK 1 OK #4", "MSG topic t #4 bert: 00000000…900")
+	a.want("MSG topic t #4 bert: 00000000…900")
+	w.wantRest()
+}
+
 // A SUB that the log does not take or cannot answer leaves no subscription.
 func TestSubRefusedByTheLog(t *testing.T) {
 	w := newLogWorld(t, 1)

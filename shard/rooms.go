@@ -32,6 +32,7 @@ type room struct {
 	members int
 	head    uint64    // what the log has above this seq reaches the room; 0: not known
 	readers []*cursor // members that read the log themselves
+	recent  recent    // while there are any
 	pending batch     // what waits for the next run
 	running batch     // what the run under way delivers
 	at      int       // group that the run is in

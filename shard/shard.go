@@ -77,26 +77,27 @@ type Shard struct {
 	drained uint32 // drain: the place up to which sessions were ended
 
 	// What is durable: see flow.go.
-	flows    slab[flow]
-	freeFlow uint32 // first free place, +1
-	nflows   int
-	tails    map[uint32]*tail           // by session: what arrives while its inbox is read
-	tailed   int                        // messages in them
-	cursors  map[uint32]*cursor         // by session: the logs that it reads itself
-	wanted   map[uint32][]wantedReceipt // by session
-	changes  map[uint32][]*Membership   // by session: of its groups, while its login is under way
-	posDue   []closer                   // sessions whose POS is to be told
-	dirty    []closer                   // sessions whose position moved, or did a second ago
-	entries  []Entry                    // for the log
-	reads    []*Read                    // for the log
-	marks    []Mark                     // for the log
-	marksAt  uint32                     // when positions are handed over next, in ticks
-	heard    uint64                     // highest place of an inbox heard of
-	took     uint64                     // highest place of a commit taken
-	commits  []*Commit                  // scratch
-	served   []*Read                    // scratch
-	readers  []*cursor                  // scratch
-	retry    []closer                   // sessions whose reads the log did not serve
+	flows       slab[flow]
+	freeFlow    uint32 // first free place, +1
+	nflows      int
+	tails       map[uint32]*tail           // by session: what arrives while its inbox is read
+	tailed      int                        // messages in them
+	cursors     map[uint32]*cursor         // by session: the logs that it reads itself
+	wanted      map[uint32][]wantedReceipt // by session
+	changes     map[uint32][]*Membership   // by session: of its groups, while its login is under way
+	posDue      []closer                   // sessions whose POS is to be told
+	dirty       []closer                   // sessions whose position moved, or did a second ago
+	entries     []Entry                    // for the log
+	reads       []*Read                    // for the log
+	marks       []Mark                     // for the log
+	marksAt     uint32                     // when positions are handed over next, in ticks
+	heard       uint64                     // highest place of an inbox heard of
+	took        uint64                     // highest place of a commit taken
+	commits     []*Commit                  // scratch
+	served      []*Read                    // scratch
+	readers     []*cursor                  // scratch
+	recentBytes int                        // of all rooms
+	retry       []closer                   // sessions whose reads the log did not serve
 
 	outboxes []outbox // by shard
 	stats    Stats

@@ -66,7 +66,19 @@ func (d deviceRecord) with(e deviceRecord) deviceRecord {
 }
 
 // devicesOf is where the devices of a user are, at most maxDevices of them.
+//
+// What is flushed between the look at the store and the look at the marks would be missed by both, so it looks again.
 func (l *Log) devicesOf(user string) (all []deviceRecord, err error) {
+	for range 3 {
+		flushed := l.stats.marksFlushed.Load()
+		if all, err = l.devicesNow(user); err != nil || l.stats.marksFlushed.Load() == flushed {
+			break
+		}
+	}
+	return all, err
+}
+
+func (l *Log) devicesNow(user string) (all []deviceRecord, err error) {
 	prefix := deviceKey(user, "")
 	// Behind the user's devices those of others follow: most users have few, so the first page is short.
 	for after, n := prefix, 2; ; n = 64 {

@@ -64,8 +64,6 @@ var faults = []struct {
 	}, syscall.EROFS, 30},
 }
 
-func TestDiskErrors(t *testing.T) { seeds(t, 60, diskError) }
-
 func diskError(seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	kind := faults[int(seed)%len(faults)]
