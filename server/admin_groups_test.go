@@ -293,3 +293,25 @@ func TestGroupGrowsUnderItsMembers(t *testing.T) {
 		t.Errorf("who was added heard %v", got)
 	}
 }
+
+// The limit above which a group is read from its own log is the operator's.
+func TestGroupFanoutLimit(t *testing.T) {
+	n := servertest.Start(t, server.Options{Limits: server.Limits{InboxFanoutMax: 2}})
+	for members, large := range map[string]string{`["bob"]`: `"large":false`, `["bob","carol"]`: `"large":true`} {
+		name := fmt.Sprint("g", len(members))
+		res, err := http.Post("http://"+n.AdminAddr()+"/v1/groups", "application/json",
+			strings.NewReader(`{"name":"`+name+`","owner":"alice","members":`+members+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res, err = http.Get("http://" + n.AdminAddr() + "/v1/groups/" + name); err != nil {
+			t.Fatal(err)
+		}
+		if body := readAll(t, res.Body); !strings.Contains(body, large) {
+			t.Errorf("%s with %s: %s, want %s", name, members, body, large)
+		}
+		res.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+}

@@ -64,6 +64,7 @@ type Limits struct {
 	HeartbeatMax     time.Duration // 590 s
 	Inbox            int           // items of a loop's inbox: 16384
 	HandlerQueue     int           // events waiting for a handler lane: 4096
+	InboxFanoutMax   int           // members up to which a group's messages go into inboxes; larger ones are read from their log: 500
 }
 
 // Descriptors that are not for connections.
@@ -149,6 +150,7 @@ func (o *Options) defaults() {
 	or(&l.MaxFrame, codec.DefaultLimit)
 	or(&l.OutTotal, 512<<20)
 	or(&l.HandlerQueue, 4096)
+	or(&l.InboxFanoutMax, 500)
 	or(&l.HeartbeatMin, 15*time.Second)
 	or(&l.HeartbeatMax, 590*time.Second)
 }
@@ -175,6 +177,7 @@ func (l *Limits) validate() error {
 		{"limits.topic_bytes", l.TopicBytes, 0, 1 << 30},
 		{"limits.inbox", l.Inbox, 0, 1 << 24},
 		{"limits.handler_queue", l.HandlerQueue, 1, 1 << 20},
+		{"limits.inbox_fanout_max", l.InboxFanoutMax, 1, 10_000},
 		{"limits.states", l.States, 0, 1 << 24},
 		{"limits.states_per_channel", l.StatesPerChannel, 0, 1 << 24},
 	} {

@@ -22,7 +22,10 @@ func durableOptions(o *Options, log *slog.Logger) durable.Options {
 	if open == nil {
 		open = o.openStore
 	}
-	return durable.Options{Open: open, Logger: log, Retention: o.Retention.durable(), DeadLetters: o.Retention.DeadLetters}
+	return durable.Options{
+		Open: open, Logger: log, InboxFanout: o.Limits.InboxFanoutMax,
+		Retention: o.Retention.durable(), DeadLetters: o.Retention.DeadLetters,
+	}
 }
 
 func (o *Options) validateStore() error {

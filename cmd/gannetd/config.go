@@ -110,6 +110,7 @@ type limitFlags struct {
 	HeartbeatMin     time.Duration `default:"15s" placeholder:"TIME" help:"Shortest heartbeat a client may wish for. Default: ${default}."`
 	HeartbeatMax     time.Duration `default:"590s" placeholder:"TIME" help:"Longest. Default: ${default}."`
 	Inbox            int           `default:"16384" placeholder:"N" help:"Items of a loop's inbox. Default: ${default}."`
+	InboxFanoutMax   int           `default:"500" placeholder:"N" help:"Members up to which a group's messages go into their inboxes; larger groups are read from their log. Default: ${default}."`
 	AuthQueue        int           `default:"8192" placeholder:"N" help:"Logins waiting for their token to be checked. Default: ${default}."`
 }
 
@@ -124,7 +125,7 @@ func (f *flags) options(log *slog.Logger) (server.Options, error) {
 			SessionsPerUser: l.SessionsPerUser, SendsPerSecond: l.SendsPerSecond, OutBytes: l.OutBytes,
 			OutTotal: l.OutTotal, SlowReader: l.SlowReader, TopicBytes: l.TopicBytes, States: l.States,
 			StatesPerChannel: l.StatesPerChannel, LoginTimeout: l.LoginTimeout, FrameTimeout: l.FrameTimeout,
-			HeartbeatMin: l.HeartbeatMin, HeartbeatMax: l.HeartbeatMax, Inbox: l.Inbox,
+			HeartbeatMin: l.HeartbeatMin, HeartbeatMax: l.HeartbeatMax, Inbox: l.Inbox, InboxFanoutMax: l.InboxFanoutMax,
 		},
 	}
 	var err error

@@ -66,6 +66,7 @@ heartbeat_min = "114s"
 heartbeat_max = "115s"
 inbox = 116
 auth_queue = 117
+inbox_fanout_max = 118
 
 [retention]
 direct_age = "118h"
@@ -93,7 +94,7 @@ func TestFile(t *testing.T) {
 		Limits: limitFlags{
 			Connections: 101, MaxFrame: 102400, Subscriptions: 103, SessionsPerUser: 104, SendsPerSecond: 105, OutBytes: 106, OutTotal: 107,
 			SlowReader: 108 * time.Second, TopicBytes: 109, States: 110, StatesPerChannel: 111, LoginTimeout: 112 * time.Second,
-			FrameTimeout: 113 * time.Millisecond, HeartbeatMin: 114 * time.Second, HeartbeatMax: 115 * time.Second, Inbox: 116, AuthQueue: 117,
+			FrameTimeout: 113 * time.Millisecond, HeartbeatMin: 114 * time.Second, HeartbeatMax: 115 * time.Second, Inbox: 116, AuthQueue: 117, InboxFanoutMax: 118,
 		},
 		Retention: retentionFlags{
 			DirectAge: 118 * time.Hour, GroupAge: 119 * time.Hour, TopicAge: 120 * time.Hour, AllAge: 121 * time.Hour,
@@ -230,6 +231,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--retention-all-count=-1"}, "retention-all-count"},
 		{[]string{"--retention-dead-letters", "1000001"}, "retention.dead_letters"},
 		{[]string{"--store-cache", "5"}, "store_cache"},
+		{[]string{"--limits-inbox-fanout-max", "10001"}, "limits.inbox_fanout_max"},
 		{[]string{"--store-memtable", "5"}, "store_memtable"},
 		{[]string{"--backup-dir", "backups"}, "backup_dir"},
 	} {
